@@ -1,0 +1,37 @@
+"""Scalar recursions and the plain descent loop that several methods and bounds share."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from problems.problem import Problem
+
+
+def descend_by(x: Any, eta: Array, direction: Any) -> Any:
+    """Return x - eta * direction, leaf by leaf."""
+    return optax.tree.add_scale(x, -eta, direction)
+
+
+def descend(problem: Problem, x: Any, eta: Array, steps: Array) -> Any:
+    """Return the point after `steps` gradient steps of size `eta` from `x` (`steps` may be traced)."""
+    return lax.fori_loop(0, steps, lambda _, x: descend_by(x, eta, problem.grad(x)), x)
+
+
+def contraction(eta: Array, mu: Array, L: Array) -> Array:
+    """Return max(|1 - eta mu|, |1 - eta L|): the Lipschitz constant of a gradient step, mu-strongly convex, L-smooth."""
+    return jnp.maximum(jnp.abs(1 - eta * mu), jnp.abs(1 - eta * L))
+
+
+def log_geometric_sum(log_g: Array, t: Array) -> Array:
+    """Return log((g^t - 1)/(g - 1)) = log(1 + g + ... + g^(t-1)) from log g, in log space; -inf at t = 0, log t at g = 1.
+
+    For g > 1 the direct form overflows at t log g ~ 710, for g < 1 it cancels.
+    """
+    t = jnp.asarray(t, dtype=jnp.result_type(log_g, float))
+    at_one = jnp.abs(log_g) < 1e-300
+    safe = jnp.where(at_one, 1.0, log_g)
+    growing = t * safe + jnp.log(-jnp.expm1(-t * safe)) - jnp.log(jnp.expm1(safe))
+    decaying = jnp.log(-jnp.expm1(t * safe)) - jnp.log(-jnp.expm1(safe))
+    return jnp.where(at_one, jnp.log(t), jnp.where(safe > 0, growing, decaying))

@@ -1,0 +1,90 @@
+"""What is proven about a method: a bound, where it applies, and the control on which the same check must fail."""
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from jax import Array
+
+from algorithms.metric import Metric
+from problems.problem import Constants, Regularity
+
+H = TypeVar("H")
+Scalar = Array
+
+
+class Holds(enum.Enum):
+    """Over what a theorem quantifies, hence how it is judged."""
+
+    EVERY_RUN = "every run"  # lane by lane
+    IN_EXPECTATION = "in expectation"  # the mean over seeds
+    IN_MEDIAN = "in median"  # the median over seeds
+
+
+class Kind(enum.Enum):
+    """Which side a theorem is tested from."""
+
+    UPPER = "upper bound"
+    EXACT = "exact law"  # from both sides, at every checkpoint
+    ASYMPTOTIC = "asymptotic law"  # from both sides, at the last checkpoint
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a statement stands, printed in tables: authors, year, title and place (`arXiv:..., Theorem 3.1`)."""
+
+    authors: str
+    year: int
+    title: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.authors} ({self.year}), {self.where}"
+
+
+@dataclass(frozen=True)
+class Control:
+    """A setting outside the assumptions on which the theorem's own check must say `violated`.
+
+    `problem` and `setting` are selectors as on the command line. `misstate` multiplies constants of the problem, so that
+    method and bound believe a wrong number; `algorithm` runs another method under this theorem's bound. A control
+    is judged as if it were admitted.
+    """
+
+    why: str
+    problem: str
+    setting: str = ""
+    algorithm: str = ""
+    misstate: Mapping[str, float] = field(default_factory=dict)
+    steps: int = 200
+    seeds: int = 4
+
+
+@dataclass(frozen=True)
+class Theorem(Generic[H]):
+    """`metric(x_t) <= bound(t, constants, hp, *given)` whenever `admits(constants, hp)`.
+
+    `given` are metrics whose values at the checkpoint the bound may read: usually `initial(metric)`; a folded metric where
+    the bound is a posteriori. A bound is NaN where the theorem claims nothing. `condition` is `admits` in words.
+    `tolerance` is the relative accuracy that an EXACT or ASYMPTOTIC law itself promises, `slack` an absolute one
+    (a law for a count is off by up to one step).
+    """
+
+    name: str
+    statement: str
+    source: Source
+    assumes: Regularity
+    metric: Metric
+    given: tuple[Metric, ...]
+    condition: str
+    admits: Callable[[Constants, H], Array]
+    bound: Callable[..., Scalar]
+    control: Control
+    holds: Holds = Holds.EVERY_RUN
+    kind: Kind = Kind.UPPER
+    tolerance: float = 0.0
+    slack: float = 0.0
+
+
+AnyTheorem = Theorem[Any]

@@ -1,0 +1,225 @@
+"""The words of what is minimised: Family, Problem, Constants, Regularity, Oracle.
+
+A family is the pure functions that all its instances share; a problem is a family, explicit data and the
+constants proven for that very data. A stochastic or a deletion oracle is the same problem on other data:
+`problem.sample(key, b).grad(x)` is a minibatch gradient, `problem.retained().grad(x)` the unlearning gradient,
+`problem.truncated(H).grad(x)` the policy gradient of the horizon-`H` return.
+"""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+import jax
+from flax import struct
+from jax import Array
+
+D = TypeVar("D")  # the data of an instance
+X = TypeVar("X")  # a point: an array or any tree of arrays
+Scalar = Array
+Key = Array
+UNSTATED: Any = None  # no leaf in the tree: a constant that is not known, so that no bound can claim it
+
+
+class Regularity(enum.Flag):
+    """What is proven about every instance of a family. Claiming is stating: see `STATED_WITH`."""
+
+    NONE = 0
+    SMOOTH = enum.auto()  # |grad f(x) - grad f(y)| <= L |x - y|
+    NONNEGATIVE = enum.auto()  # f >= 0 everywhere
+    LOWER_BOUNDED = enum.auto()  # f >= f_star everywhere (f_star is the infimum, attained or not)
+    PL = enum.auto()  # |grad f(x)|^2 >= 2 mu_pl (f(x) - f_star)
+    CONVEX = enum.auto()
+    STRONGLY_CONVEX = enum.auto()  # f - (mu/2)|x|^2 is convex
+    QUADRATIC = enum.auto()
+    FINITE_SUM = enum.auto()  # f = mean of L_max-smooth records
+    DELETABLE = enum.auto()  # every record's data gradient is at most G and every record is L_max-smooth
+    RETAINS_CONVEXITY = enum.auto()  # every record is convex, so that every retained set is
+    RETAINS_STRONG_CONVEXITY = enum.auto()  # every record is mu_min-strongly convex
+    SMOOTH_IN_WEIGHT = enum.auto()  # f(A, B) = ell(W0 + B A) with an L_weight-smooth ell
+    TABULAR_MDP = enum.auto()  # minus the return of a softmax policy with one logit per state and action
+    STRICT_SADDLE = enum.auto()  # the start is a saddle with known escape direction and rate
+
+
+class Oracle(enum.Flag):
+    """What a family lets a method ask for, beyond the value."""
+
+    GRADIENT = enum.auto()
+    SAMPLE = enum.auto()
+    RETAIN = enum.auto()
+    WEIGHT_GRADIENT = enum.auto()
+    TRUNCATE = enum.auto()
+    ROLLOUT = enum.auto()
+
+
+@struct.dataclass
+class Constants:
+    """Numbers proven for this very instance; `UNSTATED` when unknown. A bound reads nothing else of the problem."""
+
+    L: Scalar = UNSTATED  # smoothness of f
+    mu: Scalar = UNSTATED  # strong convexity of f
+    mu_pl: Scalar = UNSTATED  # Polyak-Lojasiewicz constant of f (a lower bound counts)
+    f_star: Scalar = UNSTATED  # infimum of f
+    L_max: Scalar = UNSTATED  # smoothness of every single record
+    mu_min: Scalar = UNSTATED  # strong convexity of every single record
+    sigma_star_sq: Scalar = UNSTATED  # mean over records of |grad f_i(x_star)|^2
+    G: Scalar = UNSTATED  # upper bound on the norm of every record's data gradient, regulariser excluded
+    n: Scalar = UNSTATED  # number of records
+    forgotten: Scalar = UNSTATED  # number m of records to delete
+    L_weight: Scalar = UNSTATED  # smoothness of ell as a function of the full weight
+    gamma: Scalar = UNSTATED  # discount factor
+    states: Scalar = UNSTATED  # number S of states
+    actions: Scalar = UNSTATED  # number A of actions a state
+    R_c: Scalar = UNSTATED  # half range of the rewards
+    score_sq: Scalar = UNSTATED  # G2 = sup_s E_a |score|^2
+    fisher: Scalar = UNSTATED  # lamF = sup_s lambda_max(Cov_a phi(s, .))
+    curvature: Scalar = UNSTATED  # lam: top eigenvalue of Hess J at the saddle
+    estimator_sq: Scalar = UNSTATED  # E (v.g)^2 of the one-trajectory estimator along the escape direction v
+    escape_radius: Scalar = UNSTATED  # distance along v at which the saddle counts as left
+    delay_cost: Scalar = UNSTATED  # kappa: the truncation bias along v at the saddle is kappa gamma^H/(4 sqrt2 (1-gamma))
+
+
+STATED_WITH: dict[Regularity, tuple[str, ...]] = {
+    Regularity.SMOOTH: ("L",),
+    Regularity.LOWER_BOUNDED: ("f_star",),
+    Regularity.PL: ("mu_pl",),
+    Regularity.STRONGLY_CONVEX: ("mu",),
+    Regularity.FINITE_SUM: ("L_max", "sigma_star_sq", "n"),
+    Regularity.DELETABLE: ("L_max", "G", "n", "forgotten"),
+    Regularity.RETAINS_STRONG_CONVEXITY: ("mu_min",),
+    Regularity.SMOOTH_IN_WEIGHT: ("L_weight",),
+    Regularity.TABULAR_MDP: ("gamma", "states", "actions", "R_c", "score_sq", "fisher"),
+    Regularity.STRICT_SADDLE: ("gamma", "curvature", "estimator_sq", "escape_radius", "delay_cost"),
+}
+
+
+@struct.dataclass
+class Rollout:
+    """One trajectory drawn with the policy at `x`: states, actions and rewards, time along the first axis."""
+
+    states: Array
+    actions: Array
+    rewards: Array
+
+
+@dataclass(frozen=True)
+class Factored(Generic[D, X]):
+    """How a point `x` of adapters becomes the full weight: f(x) = loss(data, merge(data, x))."""
+
+    merge: Callable[[D, X], Array]
+    loss: Callable[[D, Array], Scalar]
+
+
+@dataclass(frozen=True)
+class Policy(Generic[D, X]):
+    """What a policy problem offers beyond its value, which is minus the expected return."""
+
+    truncate: Callable[[D, Array], D]  # data on which `value` is minus the return cut after `horizon` steps
+    rollout: Callable[[D, X, Key, int], Rollout]  # a trajectory of `length` steps (static)
+    log_prob: Callable[[D, X, Array, Array], Array]  # log pi(a_t | s_t) along states and actions
+    escape: Callable[[D, X], Scalar] | None = None  # signed distance from the saddle along the escape direction
+    mismatch: Callable[[D, X], Scalar] | None = None  # C(theta) of the Lojasiewicz inequality (Mei et al. 2020)
+
+
+@dataclass(frozen=True)
+class Family(Generic[D, X]):
+    """The pure functions that all instances of a problem share: hashable, so static under `jit`.
+
+    `init(data, key)` draws a start, `value(data, x)` is the objective, `sample(data, key, b)` is a minibatch of `b`
+    records as smaller data, `retain(data)` the data without the forgotten records. Oracles that a family lacks
+    are None. `measures` are further quantities worth a column, by name: `(data, x) -> scalar`.
+    """
+
+    name: str
+    regularity: Regularity
+    init: Callable[[D, Key], X]
+    value: Callable[[D, X], Scalar]
+    sample: Callable[[D, Key, int], D] | None = None
+    retain: Callable[[D], D] | None = None
+    factored: Factored[D, X] | None = None
+    policy: Policy[D, X] | None = None
+    measures: tuple[tuple[str, Callable[[D, X], Scalar]], ...] = ()
+
+    @property
+    def oracles(self) -> Oracle:
+        """Return the oracles this family offers."""
+        offered = Oracle.GRADIENT
+        for oracle, provider in (
+            (Oracle.SAMPLE, self.sample),
+            (Oracle.RETAIN, self.retain),
+            (Oracle.WEIGHT_GRADIENT, self.factored),
+            (Oracle.TRUNCATE | Oracle.ROLLOUT, self.policy),
+        ):
+            if provider is not None:
+                offered |= oracle
+        return offered
+
+
+@struct.dataclass
+class Problem(Generic[D, X]):
+    """One instance: family (static), data and constants (leaves), so that random instances `vmap`.
+
+    `constants` always speak of the whole problem, also on a sample, a retained or a truncated one.
+    `x_star` is a minimiser (the one that distances are measured to), absent where none is known.
+    """
+
+    family: Family[D, X] = struct.field(pytree_node=False)
+    data: D
+    constants: Constants
+    x_star: X = UNSTATED
+
+    def value(self, x: X) -> Scalar:
+        """Return f(x)."""
+        return self.family.value(self.data, x)
+
+    def grad(self, x: X) -> X:
+        """Return grad f(x)."""
+        return jax.grad(self.family.value, argnums=1)(self.data, x)
+
+    def init(self, key: Key) -> X:
+        """Return the start that `key` draws."""
+        return self.family.init(self.data, key)
+
+    def sample(self, key: Key, batch_size: int) -> "Problem[D, X]":
+        """Return the problem of `batch_size` records drawn independently and uniformly."""
+        assert self.family.sample is not None
+        return replace(self, data=self.family.sample(self.data, key, batch_size))
+
+    def retained(self) -> "Problem[D, X]":
+        """Return the problem without the forgotten records."""
+        assert self.family.retain is not None
+        return replace(self, data=self.family.retain(self.data))
+
+    @property
+    def policy(self) -> Policy[D, X]:
+        """Return the policy oracles."""
+        assert self.family.policy is not None
+        return self.family.policy
+
+    def truncated(self, horizon: Array) -> "Problem[D, X]":
+        """Return the problem of the return cut after `horizon` steps (an integer >= 1, may be traced)."""
+        return replace(self, data=self.policy.truncate(self.data, horizon))
+
+    def weight_grad(self, x: X) -> Array:
+        """Return G = grad ell(W) at the merged weight W of the adapters `x`."""
+        factored = self.family.factored
+        assert factored is not None
+        return jax.grad(factored.loss, argnums=1)(self.data, factored.merge(self.data, x))
+
+    def pull_back(self, x: X, weight_grad: Array) -> X:
+        """Return the gradient in the adapters that belongs to the gradient G in the weight."""
+        factored = self.family.factored
+        assert factored is not None
+        _, adjoint = jax.vjp(lambda adapters: factored.merge(self.data, adapters), x)
+        return adjoint(weight_grad)[0]
+
+
+class InvalidParameter(ValueError):  # noqa: N818
+    """A parameter of `make` has no meaning for the family (no records, a negative condition number)."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `InvalidParameter(message)` unless `condition` holds."""
+    if not condition:
+        raise InvalidParameter(message)
