@@ -56,7 +56,7 @@ class Control:
     problem: str
     setting: str = ""
     algorithm: str = ""
-    misstate: Mapping[str, float] = field(default_factory=dict)
+    misstate: Mapping[str, float] = field(default_factory=dict, hash=False)
     steps: int = 200
     seeds: int = 4
 

@@ -37,9 +37,10 @@ class Regularity(enum.Flag):
     DELETABLE = enum.auto()  # every record's data gradient is at most G and every record is L_max-smooth
     RETAINS_CONVEXITY = enum.auto()  # every record is convex, so that every retained set is
     RETAINS_STRONG_CONVEXITY = enum.auto()  # every record is mu_min-strongly convex
-    SMOOTH_IN_WEIGHT = enum.auto()  # f(A, B) = ell(W0 + B A) with an L_weight-smooth ell
+    SMOOTH_IN_WEIGHT = enum.auto()  # f(A, B) = ell(W0 + B A) with an L_weight-smooth ell >= ell_star
     TABULAR_MDP = enum.auto()  # minus the return of a softmax policy with one logit per state and action
     STRICT_SADDLE = enum.auto()  # the start is a saddle with known escape direction and rate
+    SOFTMAX_POLICY = enum.auto()  # minus the return of a softmax policy whose logits are linear in x
 
 
 class Oracle(enum.Flag):
@@ -68,10 +69,13 @@ class Constants:
     n: Scalar = UNSTATED  # number of records
     forgotten: Scalar = UNSTATED  # number m of records to delete
     L_weight: Scalar = UNSTATED  # smoothness of ell as a function of the full weight
+    ell_star: Scalar = UNSTATED  # a lower bound of ell over all full weights
     gamma: Scalar = UNSTATED  # discount factor
     states: Scalar = UNSTATED  # number S of states
     actions: Scalar = UNSTATED  # number A of actions a state
     R_c: Scalar = UNSTATED  # half range of the rewards
+    r_mid: Scalar = UNSTATED  # mid-range of the rewards: |r - r_mid| <= R_c
+    gap: Scalar = UNSTATED  # least lead of an optimal action: min over s, a != a* of Q*(s, a*) - Q*(s, a)
     score_sq: Scalar = UNSTATED  # G2 = sup_s E_a |score|^2
     fisher: Scalar = UNSTATED  # lamF = sup_s lambda_max(Cov_a phi(s, .))
     curvature: Scalar = UNSTATED  # lam: top eigenvalue of Hess J at the saddle
@@ -88,8 +92,9 @@ STATED_WITH: dict[Regularity, tuple[str, ...]] = {
     Regularity.FINITE_SUM: ("L_max", "sigma_star_sq", "n"),
     Regularity.DELETABLE: ("L_max", "G", "n", "forgotten"),
     Regularity.RETAINS_STRONG_CONVEXITY: ("mu_min",),
-    Regularity.SMOOTH_IN_WEIGHT: ("L_weight",),
-    Regularity.TABULAR_MDP: ("gamma", "states", "actions", "R_c", "score_sq", "fisher"),
+    Regularity.SMOOTH_IN_WEIGHT: ("L_weight", "ell_star"),
+    Regularity.SOFTMAX_POLICY: ("gamma", "R_c", "r_mid", "score_sq", "fisher"),
+    Regularity.TABULAR_MDP: ("states", "actions", "gap"),
     Regularity.STRICT_SADDLE: ("gamma", "curvature", "estimator_sq", "escape_radius", "delay_cost"),
 }
 

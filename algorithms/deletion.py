@@ -1,0 +1,180 @@
+"""Full-batch unlearning:  u+ = u - eta grad f_{D'}(u),  published u_K + sigma N(0, I),  D' = D without Z.
+
+The methods differ in where u starts (x_{T-K}, x_T, x_0). Beside u runs v, retraining on D' from x_0; both are
+frozen when their steps are done, so that settings with different K share one run. u itself stays secret.
+
+Sensitivities |u - v| (derived here; a = 2 eta G m/n, S(g, k) = 1 + g + ... + g^(k-1)):
+(1) |grad f_D - grad f_{D'}| = (m/n) |grad f_Z - grad f_{D'}| <= 2 G m/n, the regulariser cancels.
+(2) One step on f_{D'} is g-Lipschitz: g = 1 + eta L; g = 1 if convex and eta <= 2/L; g = 1 - eta mu if
+    mu-strongly convex and eta <= 2/(L+mu). Only f_{D'} need be in the class.
+(3) So T steps on D against T steps on D' end at most a S(g, T) apart, k joint steps on D' multiply by g^k.
+The noise is calibrated to a bound on |u - v|, never to the distance itself.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jax import Array
+
+from algorithms.algorithm import InvalidSetting
+from algorithms.gaussian_mechanism import indistinguishability, noise_multiplier
+from algorithms.metric import Metric
+from algorithms.recursions import descend_by, log_geometric_sum
+from problems.problem import Constants, Problem
+
+MARGIN = 1 + 1e-12  # a step size of exactly 2/L, after rounding
+
+
+@struct.dataclass
+class HParams:
+    """eta: step size; K: unlearning steps; T: learning steps; (epsilon, delta): what is to be certified.
+
+    `noise_scale` multiplies the noise (below 1 it certifies nothing); `noise_multiplier` is sigma for
+    sensitivity 1, filled by `prepare`.
+    """
+
+    eta: Array | float | str = "1/L_max"
+    K: Array | float | str = 20
+    T: Array | float | str = 100
+    epsilon: Array | float = 1.0
+    delta: Array | float = 1e-5
+    noise_scale: Array | float = 1.0
+    noise_multiplier: Array | float = float("nan")
+
+
+@struct.dataclass
+class State:
+    """x: unlearned u, retrained: v, each with its remaining steps; noise: standard normal, drawn once."""
+
+    x: Any
+    retrained: Any
+    remaining: Array
+    retraining_remaining: Array
+    noise: Any
+    sigma: Array
+    epsilon: Array
+    start_gradient: Array  # |grad f_{D'}(x_0)|, known to whoever holds D'
+
+
+def refuse_unless(holds: Any, message: str) -> None:
+    """Raise `InvalidSetting(message)` unless the condition holds for every setting."""
+    if not np.all(holds):
+        raise InvalidSetting(message)
+
+
+def prepare(hp: Any) -> Any:
+    """Return `hp` with its noise multiplier; raise `InvalidSetting` outside the ranges the messages name."""
+    K, T, eta, epsilon, delta = (np.asarray(v, float) for v in (hp.K, hp.T, hp.eta, hp.epsilon, hp.delta))
+    refuse_unless((eta > 0) & np.isfinite(eta), f"eta = {hp.eta}: a step size must be positive and finite")
+    refuse_unless((K >= 0) & (np.floor(K) == K), f"K = {hp.K}: unlearning steps must be a whole number >= 0")
+    refuse_unless((T >= 0) & (np.floor(T) == T), f"T = {hp.T}: learning steps must be a whole number >= 0")
+    refuse_unless((epsilon > 0) & np.isfinite(epsilon), f"epsilon = {hp.epsilon}: must be positive and finite")
+    refuse_unless((delta > 0) & (delta < 1), f"delta = {hp.delta}: must lie in (0, 1)")
+    refuse_unless(np.asarray(hp.noise_scale) >= 0, f"noise_scale = {hp.noise_scale}: must be >= 0")
+    return replace(hp, noise_multiplier=noise_multiplier(epsilon, delta))
+
+
+def start_gradient(problem: Problem, x0: Any) -> Array:
+    """Return |grad f_{D'}(x_0)|."""
+    return optax.tree.norm(problem.retained().grad(x0))
+
+
+def step(problem, state, key, hp):
+    retained = problem.retained()
+
+    def advance(x, remaining):
+        eta = jnp.where(remaining > 0, hp.eta, 0.0)
+        return descend_by(x, eta, retained.grad(x)), jnp.maximum(remaining - 1, 0)
+
+    x, remaining = advance(state.x, state.remaining)
+    retrained, retraining_remaining = advance(state.retrained, state.retraining_remaining)
+    return replace(state, x=x, remaining=remaining, retrained=retrained, retraining_remaining=retraining_remaining)
+
+
+def readout(state):
+    return optax.tree.add_scale(state.x, state.sigma, state.noise)
+
+
+def calls(problem: Problem, hp: Any) -> Array:
+    """Return the cost of an unlearning step in full gradients, 1 - m/n; the measurement beside it is free."""
+    return 1 - problem.constants.forgotten / problem.constants.n
+
+
+def disturbance(c: Constants, hp: Any) -> Array:
+    """Return a = 2 eta G m/n: what one step on D instead of D' adds to the distance."""
+    return 2 * hp.eta * c.G * c.forgotten / c.n
+
+
+def log_contraction(c: Constants, hp: Any) -> Array:
+    """Return log(1 - eta mu), kept finite where eta mu = 1 (an upper bound there)."""
+    return jnp.log1p(-jnp.minimum(hp.eta * c.mu_min, 1 - jnp.finfo(float).eps))
+
+
+def is_step(c: Constants, hp: Any) -> Array:
+    """Return whether eta > 0."""
+    return hp.eta > 0
+
+
+def is_noise_whole(c: Constants, hp: Any) -> Array:
+    """Return whether the noise is not scaled down."""
+    return hp.noise_scale >= 1
+
+
+def is_strongly_convex_step(c: Constants, hp: Any) -> Array:
+    """Return whether 0 < eta <= 2/(L + mu): a step contracts by 1 - eta mu."""
+    return (hp.eta > 0) & (hp.eta * (c.L_max + c.mu_min) <= 2 * MARGIN)
+
+
+def is_convex_step(c: Constants, hp: Any) -> Array:
+    """Return whether 0 < eta <= 2/L: a step does not expand."""
+    return (hp.eta > 0) & (hp.eta * c.L_max <= 2 * MARGIN)
+
+
+def strongly_convex_sensitivity(c: Constants, hp: Any, learned: Array, unlearned: Array) -> Array:
+    """Return g^unlearned a S(g, learned) with g = 1 - eta mu."""
+    log_g = log_contraction(c, hp)
+    return disturbance(c, hp) * jnp.exp(unlearned * log_g + log_geometric_sum(log_g, learned))
+
+
+def convex_sensitivity(c: Constants, hp: Any, learned: Array) -> Array:
+    """Return a * learned."""
+    return disturbance(c, hp) * learned
+
+
+def nonconvex_sensitivity(c: Constants, hp: Any, learned: Array, unlearned: Array) -> Array:
+    """Return g^unlearned a S(g, learned) with g = 1 + eta L."""
+    log_g = jnp.log1p(hp.eta * c.L_max)
+    log_bound = jnp.log(disturbance(c, hp)) + unlearned * log_g + log_geometric_sum(log_g, learned)
+    return jnp.exp(log_bound)
+
+
+def distance(problem: Problem, x: Any, state: State) -> Array:
+    """Return |u - v|, before noise."""
+    return optax.tree.norm(optax.tree.sub(state.x, state.retrained))
+
+
+def magnitude(problem: Problem, x: Any, state: State) -> Array:
+    """Return |u| + |v|."""
+    return optax.tree.norm(state.x) + optax.tree.norm(state.retrained)
+
+
+def privacy_spent(problem: Problem, x: Any, state: State) -> Array:
+    """Return the published pair's exact delta; only distance above rounding, 100 eps (|u|+|v|), counts."""
+    rounding = 100 * jnp.finfo(float).eps * magnitude(problem, x, state)
+    resolved = jnp.maximum(distance(problem, x, state) - rounding, 0.0)
+    s = jnp.where(state.sigma > 0, resolved / jnp.where(state.sigma > 0, state.sigma, 1.0), jnp.inf)
+    return indistinguishability(state.epsilon, jnp.where(resolved > 0, s, 0.0))
+
+
+SENSITIVITY = Metric("sensitivity", distance, scale=magnitude)
+PRIVACY_SPENT = Metric("privacy_spent", privacy_spent)
+PUBLISHED_DISTANCE = Metric(
+    "published_distance",
+    lambda problem, x, state: optax.tree.norm(optax.tree.sub(x, state.retrained)),
+    scale=magnitude,
+)
+START_GRADIENT = Metric("start_gradient", lambda problem, x, state: state.start_gradient)

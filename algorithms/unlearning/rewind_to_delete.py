@@ -1,0 +1,175 @@
+"""Rewind-to-Delete (R2D):  u_0 = x_{T-K},  K times u+ = u - eta grad f_{D'}(u),  published u_K + sigma N.
+
+Source: Mu & Klabjan (2024), arXiv:2409.09778. The sensitivities are derived in `algorithms.deletion` and
+hold at every unlearning step t <= K against retraining's v_{T-K+t}; t = K is the theorem. The nonconvex one
+is never above the published form (`source_sensitivity`). sigma is calibrated to the tightest of the classes
+that the records are declared to be in and the step size admits.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from algorithms.algorithm import Algorithm
+from algorithms.deletion import (
+    PRIVACY_SPENT,
+    PUBLISHED_DISTANCE,
+    SENSITIVITY,
+    HParams,
+    State,
+    calls,
+    convex_sensitivity,
+    disturbance,
+    is_convex_step,
+    is_noise_whole,
+    is_step,
+    is_strongly_convex_step,
+    nonconvex_sensitivity,
+    readout,
+    refuse_unless,
+    start_gradient,
+    step,
+    strongly_convex_sensitivity,
+)
+from algorithms.deletion import prepare as prepare_deletion
+from algorithms.recursions import descend
+from algorithms.theorem import Control, Source, Theorem
+from problems.problem import Constants, Oracle, Problem, Regularity
+
+SOURCE = Source(
+    "Mu & Klabjan",
+    2024,
+    "Rewind-to-Delete: certified machine unlearning for nonconvex functions",
+    "arXiv:2409.09778",
+)
+
+
+def prepare(hp: Any) -> Any:
+    """Return `hp` with its noise multiplier; raise `InvalidSetting` also for K > T: nothing to rewind to."""
+    hp = prepare_deletion(hp)
+    refuse_unless(hp.K <= hp.T, f"K = {hp.K} with T = {hp.T}: rewinding needs 0 <= K <= T")
+    return hp
+
+
+def declared_sensitivity(problem: Problem, hp: Any) -> Array:
+    """Return the tightest bound on |u_K - v_T| that the declared regularity and the step size admit."""
+    c, regularity, learned = problem.constants, problem.family.regularity, hp.T - hp.K
+    bound = nonconvex_sensitivity(c, hp, learned, hp.K)
+    if Regularity.RETAINS_CONVEXITY in regularity:
+        bound = jnp.where(is_convex_step(c, hp), convex_sensitivity(c, hp, learned), bound)
+    if Regularity.RETAINS_STRONG_CONVEXITY in regularity:
+        strong = strongly_convex_sensitivity(c, hp, learned, hp.K)
+        bound = jnp.where(is_strongly_convex_step(c, hp), strong, bound)
+    return bound
+
+
+def source_sensitivity(c: Constants, hp: Any) -> Array:
+    """Return the published nonconvex form (2Gm/(nL)) ((1 + eta L n/(n-m))^(T-K) - 1) (1 + eta L)^K."""
+    inflated = hp.eta * c.L_max * c.n / (c.n - c.forgotten)
+    growth = (hp.T - hp.K) * jnp.log1p(inflated)
+    kept = hp.K * jnp.log1p(hp.eta * c.L_max)
+    return disturbance(c, hp) / (hp.eta * c.L_max) * jnp.expm1(growth) * jnp.exp(kept)
+
+
+def init(problem, x0, key, hp):
+    rewound = jnp.asarray(hp.T - hp.K, int)
+    return State(
+        x=descend(problem, x0, hp.eta, rewound),
+        retrained=descend(problem.retained(), x0, hp.eta, rewound),
+        remaining=jnp.asarray(hp.K, int),
+        retraining_remaining=jnp.asarray(hp.K, int),
+        noise=optax.tree.random_like(key, x0, jax.random.normal),
+        sigma=hp.noise_scale * hp.noise_multiplier * declared_sensitivity(problem, hp),
+        epsilon=jnp.asarray(hp.epsilon, float),
+        start_gradient=start_gradient(problem, x0),
+    )
+
+
+strongly_convex = Theorem(
+    name="rewind_to_delete_strongly_convex",
+    statement="|u_t - v_{T-K+t}| <= (2Gm/(n mu)) (g^t - g^(T-K+t)), g = 1 - eta mu, t <= K",
+    source=Source("derived here", 2025, SOURCE.title, "algorithms/deletion.py, (1)-(3)"),
+    assumes=Regularity.DELETABLE | Regularity.RETAINS_STRONG_CONVEXITY,
+    metric=SENSITIVITY,
+    given=(),
+    condition="0 < eta <= 2/(L + mu), L and mu of every record",
+    admits=is_strongly_convex_step,
+    bound=lambda t, c, hp: strongly_convex_sensitivity(c, hp, hp.T - hp.K, jnp.minimum(t, hp.K)),
+    control=Control(
+        why="record gradients ten times as large as declared",
+        problem="tight_deletion[curvature=1.0]",
+        setting="eta=0.05",
+        misstate={"G": 0.1},
+    ),
+)
+
+convex = Theorem(
+    name="rewind_to_delete_convex",
+    statement="|u_t - v_{T-K+t}| <= 2 eta G m (T - K)/n, t <= K",
+    source=Source("derived here", 2025, SOURCE.title, "algorithms/deletion.py, (1)-(3)"),
+    assumes=Regularity.DELETABLE | Regularity.RETAINS_CONVEXITY,
+    metric=SENSITIVITY,
+    given=(),
+    condition="0 < eta <= 2/L, L of every record",
+    admits=is_convex_step,
+    bound=lambda t, c, hp: convex_sensitivity(c, hp, hp.T - hp.K),
+    control=Control(
+        why="record gradients ten times as large as declared",
+        problem="tight_deletion[curvature=0.0]",
+        setting="eta=0.05",
+        misstate={"G": 0.1},
+    ),
+)
+
+nonconvex = Theorem(
+    name="rewind_to_delete_nonconvex",
+    statement="|u_t - v_{T-K+t}| <= (2Gm/(n L)) (g^(T-K+t) - g^t), g = 1 + eta L, t <= K",
+    source=Source("derived here", 2025, SOURCE.title, "algorithms/deletion.py, (1)-(3); sharper than the source's"),
+    assumes=Regularity.DELETABLE,
+    metric=SENSITIVITY,
+    given=(),
+    condition="eta > 0",
+    admits=is_step,
+    bound=lambda t, c, hp: nonconvex_sensitivity(c, hp, hp.T - hp.K, jnp.minimum(t, hp.K)),
+    control=Control(
+        why="no rewind on a nonconvex loss: descending from x_T never undoes what T steps on D have grown",
+        problem="tight_deletion[curvature=-1.0]",
+        setting="eta=0.05",
+        algorithm="descent_to_delete",
+    ),
+)
+
+certificate = Theorem(
+    name="rewind_to_delete_certificate",
+    statement="published u_K and v_T are (epsilon, delta)-indistinguishable: exact delta(epsilon) <= delta",
+    source=SOURCE,
+    assumes=Regularity.DELETABLE,
+    metric=PRIVACY_SPENT,
+    given=(),
+    condition="eta > 0, noise_scale >= 1; claimed from t = K on",
+    admits=lambda c, hp: is_step(c, hp) & is_noise_whole(c, hp),
+    bound=lambda t, c, hp: jnp.where(t >= hp.K, hp.delta, jnp.nan),
+    control=Control(
+        why="half the noise on the instance that attains the sensitivity",
+        problem="tight_deletion[curvature=1.0]",
+        setting="eta=0.05,noise_scale=0.5",
+    ),
+)
+
+algorithm = Algorithm(
+    name="rewind_to_delete",
+    source=SOURCE,
+    hparams=HParams,
+    init=init,
+    step=step,
+    readout=readout,
+    needs=Oracle.GRADIENT | Oracle.RETAIN,
+    requires=Regularity.DELETABLE,
+    calls=calls,
+    prepare=prepare,
+    metrics=(SENSITIVITY, PRIVACY_SPENT, PUBLISHED_DISTANCE),
+    theorems=(strongly_convex, convex, nonconvex, certificate),
+)

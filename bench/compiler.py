@@ -1,0 +1,149 @@
+"""Compile a segment once for each program, tree structure and shapes, its lanes split over the devices."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from bench.engine import Carry, Lanes, Program, Record, segment, start_all
+
+Device = Any  # `jax.Device` is no type for a checker
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A segment compiled for one set of shapes: `advance(lanes, carry, t, k)` gives back the carry and the record.
+
+    `seconds` is the time of lowering and compiling, `bytes` what XLA plans to hold on one device.
+    """
+
+    advance: Callable[[Lanes, Carry, int, int], tuple[Carry, Record]]
+    blank: Callable[[], Carry]
+    restore: Callable[[tuple[np.ndarray, ...]], Carry]
+    place: Callable[[Lanes], Lanes]
+    seconds: float
+    bytes: int
+
+
+def specs(tree: Any, axis: int | None) -> Any:
+    """Return, leaf by leaf, the partition that splits the axis `axis` (counted from the end if negative) over devices."""
+
+    def spec(leaf: Any) -> PartitionSpec:
+        if axis is None:
+            return PartitionSpec()
+        position = axis % leaf.ndim
+        return PartitionSpec(*("lanes" if i == position else None for i in range(leaf.ndim)))
+
+    return jax.tree.map(spec, tree)
+
+
+def lane_specs(lanes: Lanes, by_seed: bool) -> Lanes:
+    """Return how a block of lanes lies on the devices: split by seed, or by setting where there are too few seeds."""
+    return Lanes(
+        problem=specs(lanes.problem, 0 if by_seed and lanes.own_data else None),
+        keys=specs(lanes.keys, 0 if by_seed else None),
+        hp=specs(lanes.hp, 0 if by_seed else 1),
+        own_data=lanes.own_data,
+    )
+
+
+def compile_segment(program: Program, lanes: Lanes, devices: tuple[Device, ...]) -> Compiled:
+    """Compile `segment` for the shapes of `lanes`, split over `devices` along seeds if they divide, else along settings.
+
+    The lanes are independent, so every device runs the same program on its own lanes and nothing is communicated.
+    """
+    seeds, settings = lanes.shape
+    by_seed = seeds % len(devices) == 0
+    if not by_seed and settings % len(devices):
+        devices = devices[:1]
+    mesh = jax.make_mesh((len(devices),), ("lanes",), (AxisType.Auto,), devices=devices)
+    shapes = jax.eval_shape(partial(start_all, program), lanes)
+    carry_specs = specs(shapes, -2 if by_seed else -1)
+    record_spec = PartitionSpec("lanes", None) if by_seed else PartitionSpec(None, "lanes")
+    lanes_specs = lane_specs(lanes, by_seed)
+
+    def place(tree: Any, spec: Any) -> Any:
+        return jax.device_put(tree, jax.tree.map(lambda p: NamedSharding(mesh, p), spec))
+
+    def blank() -> Carry:
+        return place(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), carry_specs)
+
+    def restore(leaves: tuple[np.ndarray, ...]) -> Carry:
+        wanted, structure = jax.tree.flatten(shapes)
+        return place(jax.tree.unflatten(structure, map(like, leaves, wanted)), carry_specs)
+
+    mapped = jax.shard_map(
+        partial(segment, program),
+        mesh=mesh,
+        in_specs=(lanes_specs, carry_specs, PartitionSpec(), PartitionSpec()),
+        out_specs=(carry_specs, record_spec),
+        check_vma=False,
+    )
+    began = time.perf_counter()
+    step = jnp.zeros((), jnp.int32)
+    executable = jax.jit(mapped, donate_argnums=1).lower(place(lanes, lanes_specs), blank(), step, step).compile()
+    memory = executable.memory_analysis()
+    parts = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
+
+    def advance(lanes: Lanes, carry: Carry, t: int, k: int) -> tuple[Carry, Record]:
+        return executable(lanes, carry, np.int32(t), np.int32(k))
+
+    return Compiled(
+        advance,
+        blank,
+        restore,
+        lambda lanes: place(lanes, lanes_specs),
+        time.perf_counter() - began,
+        sum(getattr(memory, part, 0) for part in parts),
+    )
+
+
+def like(numbers: np.ndarray, leaf: jax.ShapeDtypeStruct) -> Array:
+    """Return saved numbers as the leaf they were: an array, or a key made of its words again."""
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.wrap_key_data(jnp.asarray(numbers)) if is_key else jnp.asarray(numbers, leaf.dtype)
+
+
+def signature(lanes: Lanes) -> tuple:
+    """Return what a compiled segment depends on besides its program: the tree structure (family included) and the shapes."""
+    leaves, structure = jax.tree.flatten(lanes)
+    return structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+
+
+class Compiler:
+    """Compiles each program once per tree structure and shapes, and counts."""
+
+    def __init__(self, devices: tuple[Device, ...]):
+        self.devices = devices
+        self.compiled: dict[tuple, Compiled] = {}
+        self.seconds = 0.0
+
+    def __call__(self, program: Program, lanes: Lanes) -> Compiled:
+        """Return the segment for the shapes of `lanes`, compiling it the first time."""
+        key = (program, signature(lanes))
+        if key not in self.compiled:
+            self.compiled[key] = compile_segment(program, lanes, self.devices)
+            self.seconds += self.compiled[key].seconds
+        return self.compiled[key]
+
+
+def run_segments(
+    compiled: Compiled, lanes: Lanes, checkpoints: np.ndarray, carry: Carry | None = None, done: int = 0
+) -> Iterator[tuple[int, Carry, Record]]:
+    """Yield (checkpoint number, carry, record) along the run, from the start or from the carry after `done` checkpoints.
+
+    A yielded carry is donated to the next segment: read it before asking for the next one.
+    """
+    lanes = compiled.place(lanes)
+    carry = compiled.blank() if carry is None else carry
+    for i in range(done, len(checkpoints)):
+        t = int(checkpoints[i - 1]) if i else 0
+        carry, record = compiled.advance(lanes, carry, t, int(checkpoints[i]) - t)
+        yield i, carry, jax.tree.map(np.asarray, record)

@@ -1,0 +1,363 @@
+"""What to run: selectors crossed into tasks, one for each pair, tree structure and block of seeds; unfit pairs with reasons."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from algorithms.algorithm import Algorithm, InvalidSetting
+from algorithms.theorem import Control, Theorem
+from bench import catalogue
+from bench.errors import UserError, unknown
+from bench.expression import evaluate
+from bench.selector import Selector, Value, parse_selector, render
+from problems.problem import Family, InvalidParameter, Problem
+
+LANES_A_TASK = 1 << 14  # a task is what a kill can lose at most (less what its partial file holds)
+EACH = "each"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a `[[run]]` of a suite or a command line asks for; theorems empty means all that apply."""
+
+    problems: tuple[str, ...]
+    algorithms: tuple[str, ...]
+    theorems: tuple[str, ...] = ()
+    seeds: int = 16
+    steps: int = 1000
+    checkpoints: int = 40
+
+
+@dataclass(frozen=True)
+class ProblemChoice:
+    """A family's `make` with chosen parameters; seed s lives on instance `s mod instances`, or on its own (`each`)."""
+
+    label: str
+    make: Callable[[jax.Array], Problem]
+    instances: int | str = 1
+    code: str = ""
+
+    @cached_property
+    def shape(self) -> Problem:
+        """Return the problem with shapes in place of arrays.
+
+        Raises:
+            UserError: a parameter has no meaning for the family.
+        """
+        try:
+            return jax.eval_shape(self.make, jax.random.key(0))
+        except InvalidParameter as error:
+            raise UserError(f"{self.label}: {error}") from None
+
+    @property
+    def family(self) -> Family:
+        """Return the family, without computing any data."""
+        return self.shape.family
+
+    def instance_of(self, seed: int) -> int:
+        """Return the number of the instance on which the seed lives."""
+        return seed if self.instances == EACH else seed % int(self.instances)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One algorithm on one problem: a block of seeds times all settings of one tree structure; one file of results."""
+
+    problem: ProblemChoice
+    algorithm: Algorithm
+    static: dict[str, Value]
+    settings: tuple[dict[str, Value], ...]
+    theorems: tuple[Theorem, ...]
+    seeds: range
+    checkpoints: tuple[int, ...]
+    root: int
+    dtype: str
+    control: Control | None = None
+    control_of: str = ""
+    code: str = field(default="", compare=False)
+
+    @property
+    def steps(self) -> int:
+        """Return the number of steps."""
+        return self.checkpoints[-1]
+
+    @property
+    def work(self) -> int:
+        """Return lanes x steps."""
+        return len(self.seeds) * len(self.settings) * max(self.steps, 1)
+
+    def description(self) -> dict[str, Any]:
+        """Return the canonical description, equal for equal work in whatever order it was asked for."""
+        return {
+            "algorithm": self.algorithm.name,
+            "static": dict(sorted(self.static.items())),
+            "settings": [dict(sorted(setting.items())) for setting in self.settings],
+            "problem": self.problem.label,
+            "instances": self.problem.instances,
+            "theorems": sorted(theorem.name for theorem in self.theorems),
+            "seeds": [self.seeds[0], self.seeds[-1]],
+            "steps": self.steps,
+            "checkpoints": list(self.checkpoints),
+            "root": self.root,
+            "dtype": self.dtype,
+            "control_of": self.control_of,
+            "misstate": dict(sorted(self.control.misstate.items())) if self.control else {},
+            "code": {"algorithm": self.code, "problem": self.problem.code},
+        }
+
+    def digest(self) -> str:
+        """Return the content hash of the description, which names the file."""
+        return hashlib.sha256(json.dumps(self.description(), sort_keys=True).encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A pair that was not run, and why."""
+
+    problem: str
+    algorithm: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be run, in order, and what will not."""
+
+    tasks: tuple[Task, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+
+def log_spaced(steps: int, count: int) -> tuple[int, ...]:
+    """Return 0 and about `count` whole numbers spaced evenly in the logarithm up to `steps`."""
+    if steps == 0:
+        return (0,)
+    return (0, *(int(t) for t in np.unique(np.round(np.geomspace(1, steps, count)))))
+
+
+def hash_of(path: Path) -> str:
+    """Return the version of a file: the hash of its text."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def as_annotated(owner: str, name: str, value: Value, annotation: Any) -> Value:
+    """Return `value` as the parameter's type.
+
+    Raises:
+        UserError: it is not of that type.
+    """
+    fits = {
+        int: lambda v: isinstance(v, int) and not isinstance(v, bool),
+        float: lambda v: isinstance(v, int | float) and not isinstance(v, bool),
+        bool: lambda v: isinstance(v, bool),
+        str: lambda v: True,
+    }
+    if annotation in fits and not fits[annotation](value):
+        raise UserError(f"{owner}: {name} = {value} is not {annotation.__name__}")
+    return annotation(value) if annotation in (float, str) else value
+
+
+def choose_problems(text: str) -> Iterator[ProblemChoice]:
+    """Yield the problem choices that a selector names; `instances=N` or `instances=each` is understood by all.
+
+    Raises:
+        UserError: unknown name or parameter, or a value of the wrong type.
+    """
+    selector = parse_selector(text)
+    module, path = catalogue.load("problems", selector.name)
+    signature = inspect.signature(module.make, eval_str=True)
+    known = {name: p for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
+    for point in selector.points():
+        chosen = dict(point)
+        instances = chosen.pop("instances", 1)
+        if instances != EACH and not (isinstance(instances, int) and instances >= 1):
+            raise UserError(f"{selector.name}: instances = {instances}; write a whole number >= 1, or each")
+        for name, value in chosen.items():
+            if name not in known:
+                raise unknown(f"parameter of {selector.name}", name, [*known, "instances"])
+            chosen[name] = as_annotated(selector.name, name, value, known[name].annotation)
+        told = {name: value for name, value in chosen.items() if value != known[name].default}
+        yield ProblemChoice(
+            label=render(Path(selector.name).stem, told),
+            make=lambda key, chosen=chosen: module.make(key, **chosen),
+            instances=instances,
+            code=hash_of(path),
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one algorithm that share their static fields, hence one compile."""
+
+    algorithm: Algorithm
+    static: dict[str, Value]
+    points: tuple[dict[str, Value], ...]
+    code: str = ""
+
+
+def choose_algorithm(text: str) -> list[Settings]:
+    """Return the algorithm that a selector names with its grid of settings, grouped by static fields."""
+    selector = parse_selector(text)
+    module, path = catalogue.load("algorithms", selector.name)
+    return settings_of(module.algorithm, selector, hash_of(path))
+
+
+def settings_of(algorithm: Algorithm, selector: Selector, code: str = "") -> list[Settings]:
+    """Return the grid of the selector, defaults filled in, grouped by static fields.
+
+    Raises:
+        UserError: an unknown hyper-parameter, one without a value, or a setting that the method refuses.
+    """
+    known = {f.name: f for f in fields(algorithm.hparams)}
+    for name in selector.grid:
+        if name not in known:
+            raise unknown(f"hyper-parameter of {algorithm.name}", name, known)
+    defaults = {name: f.default for name, f in known.items() if f.default is not MISSING}
+    static = [name for name, f in known.items() if f.metadata.get("pytree_node") is False]
+    grouped: dict[tuple, list[dict[str, Value]]] = {}
+    for point in selector.points():
+        setting = defaults | point
+        if missing := [name for name in known if name not in setting]:
+            raise UserError(f"{algorithm.name} needs a value for {', '.join(missing)}")
+        for name in static:
+            as_annotated(algorithm.name, name, setting[name], type(defaults.get(name, setting[name])))
+        key = tuple(setting.pop(name) for name in static)
+        grouped.setdefault(key, []).append(setting)
+    chosen = []
+    for key, points in grouped.items():
+        distinct = {json.dumps(point, sort_keys=True): point for point in points}
+        points = tuple(distinct[text] for text in sorted(distinct))
+        chosen.append(Settings(algorithm, dict(zip(static, key, strict=True)), points, code))
+        resolve(chosen[-1].algorithm, chosen[-1].static, points, None)
+    return chosen
+
+
+def resolve(algorithm: Algorithm, static: dict, points: tuple[dict[str, Value], ...], constants: Any) -> Any:
+    """Return the hyper-parameter record with leaves of shape (instances, settings), prepared.
+
+    `constants` has leaves of shape (instances,). Without constants, expressions that need them stand as NaN, so that
+    everything else is checked before anything is computed.
+
+    Raises:
+        UserError: an expression names what this problem does not state, or the method refuses a setting.
+    """
+    stated = {} if constants is None else vars(constants)
+    instances = max((np.size(value) for value in stated.values() if value is not None), default=1)
+    columns: dict[str, list[Any]] = {name: [] for name in points[0]}
+    for point in points:
+        numbers = {name: value for name, value in point.items() if not isinstance(value, str)}
+        for name, value in point.items():
+            if isinstance(value, str):
+                value = expression(value, stated | numbers, constants is None)
+            columns[name].append(np.broadcast_to(value, (instances,)))
+    integral = {f.name for f in fields(algorithm.hparams) if isinstance(f.default, int)}
+    leaves = {}
+    for name, column in columns.items():
+        array = np.stack(column, axis=1)
+        whole = name in integral and np.isfinite(array).all()
+        leaves[name] = np.round(array).astype(np.int32) if whole else array.astype(float)
+    try:
+        return algorithm.prepare(algorithm.hparams(**leaves, **static))
+    except InvalidSetting as error:
+        raise UserError(f"{algorithm.name}: {error}") from None
+
+
+def expression(text: str, names: dict[str, Any], may_be_unknown: bool) -> Any:
+    """Return the value of the expression, or NaN where a constant is not known yet."""
+    try:
+        return evaluate(text, {name: np.asarray(v) for name, v in names.items() if v is not None})
+    except UserError as error:
+        if may_be_unknown and "is not known" in str(error):
+            return np.nan
+        raise
+
+
+def unfit(problem: ProblemChoice, algorithm: Algorithm) -> str:
+    """Return why the algorithm cannot run on the problem, or nothing if it can."""
+    family = problem.family
+    missing = algorithm.needs & ~family.oracles
+    if missing:
+        return f"{algorithm.name} needs the oracle {missing.name}, {family.name} offers {family.oracles.name}"
+    absent = algorithm.requires & ~family.regularity
+    return f"{algorithm.name} requires {absent.name}, which {family.name} is not" if absent else ""
+
+
+def applicable(theorems: tuple[Theorem, ...], problem: ProblemChoice) -> tuple[Theorem, ...]:
+    """Return the theorems whose assumptions the problem's family has."""
+    return tuple(theorem for theorem in theorems if theorem.assumes in problem.family.regularity)
+
+
+def blocks(seeds: int, settings: int) -> Iterator[range]:
+    """Yield the blocks of seeds, as many a block as fill one task."""
+    length = max(1, LANES_A_TASK // settings)
+    for first in range(0, seeds, length):
+        yield range(first, min(first + length, seeds))
+
+
+def cross(request: Request, root: int, dtype: str) -> Plan:
+    """Return the tasks of a request and the pairs that do not fit.
+
+    Raises:
+        UserError: nothing can be run, or a number has no meaning (seeds < 1, steps < 0).
+    """
+    for name, number, least in (("seeds", request.seeds, 1), ("steps", request.steps, 0), ("seed", root, 0)):
+        if number < least:
+            raise UserError(f"{name} = {number}: must be at least {least}")
+    for name in request.theorems:
+        if name not in catalogue.theorems():
+            raise unknown("theorem", name, catalogue.theorems())
+    checkpoints = log_spaced(request.steps, request.checkpoints)
+    tasks, skipped = [], []
+    problems = [choice for text in request.problems for choice in choose_problems(text)]
+    methods = [settings for text in request.algorithms for settings in choose_algorithm(text)]
+    for problem in problems:
+        for method in methods:
+            reason = unfit(problem, method.algorithm)
+            theorems = applicable(method.algorithm.theorems, problem)
+            if request.theorems:
+                theorems = tuple(theorem for theorem in theorems if theorem.name in request.theorems)
+                reason = reason or ("" if theorems else "none of the theorems asked for speaks of this pair")
+            if reason:
+                skipped.append(Skipped(problem.label, method.algorithm.name, reason))
+                continue
+            tasks += [
+                Task(problem, method.algorithm, method.static, method.points, theorems, seeds, checkpoints, root, dtype,
+                     code=method.code)
+                for seeds in blocks(request.seeds, len(method.points))
+            ]  # fmt: skip
+    return Plan(tuple(tasks), tuple(skipped))
+
+
+def control_task(theorem: Theorem, algorithm: str, root: int, dtype: str) -> Task:
+    """Return the theorem's negative control: the same check on a setting outside its assumptions."""
+    control = theorem.control
+    problem = next(choose_problems(control.problem))
+    method = choose_algorithm(f"{control.algorithm or algorithm}[{control.setting}]")[0]
+    return Task(
+        problem,
+        method.algorithm,
+        method.static,
+        method.points,
+        (theorem,),
+        range(control.seeds),
+        log_spaced(control.steps, 30),
+        root,
+        dtype,
+        control=control,
+        control_of=theorem.name,
+        code=method.code,
+    )
+
+
+def with_controls(plan: Plan, root: int, dtype: str) -> Plan:
+    """Return the plan with the negative control of every theorem that it judges, each once, at the end."""
+    judged = {theorem.name: (theorem, task.algorithm.name) for task in plan.tasks for theorem in task.theorems}
+    controls = [control_task(theorem, algorithm, root, dtype) for theorem, algorithm in judged.values()]
+    return replace(plan, tasks=(*plan.tasks, *controls))

@@ -1,0 +1,37 @@
+"""Settings that JAX reads at start-up: device, host devices, precision, compilation cache. Called before JAX is imported."""
+
+import os
+import sys
+from pathlib import Path
+
+from bench.errors import UserError
+
+HOST_DEVICES = "--xla_force_host_platform_device_count"
+
+
+def configure(device: str | None, x32: bool) -> None:
+    """Choose the device and the precision, one host device per core, and the user's persistent compilation cache.
+
+    On a CPU one XLA program gains nothing from a second core, as many host devices as cores do. What the environment already
+    says is kept. float32 means full precision: the default of some accelerators keeps three digits only.
+
+    Raises:
+        UserError: JAX finds no such device here.
+    """
+    if "jax" not in sys.modules:
+        flags = os.environ.get("XLA_FLAGS", "")
+        if HOST_DEVICES not in flags:
+            os.environ["XLA_FLAGS"] = f"{flags} {HOST_DEVICES}={len(os.sched_getaffinity(0))}".strip()
+        if device:
+            os.environ["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(device, device)
+    import jax
+
+    jax.config.update("jax_enable_x64", not x32)
+    jax.config.update("jax_default_matmul_precision", "highest")
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "optimization-theorem-bench" / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise UserError(f"no {device or 'device'} here: {str(error).splitlines()[0]}") from None

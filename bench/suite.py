@@ -1,0 +1,148 @@
+"""Suites: TOML files that say what to cross. Reads and checks them; a broken one gets file, key and reason."""
+
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import catalogue
+from bench.errors import UserError, unknown
+from bench.selector import parse_selector
+
+if TYPE_CHECKING:
+    from bench.grid import Request
+
+NUMBERS = {"seeds": 1, "steps": 0, "checkpoints": 1}
+LISTS = ("problems", "algorithms", "theorems")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of what to cross: `runs` holds the lists and numbers of each `[[run]]`, defaults filled in."""
+
+    name: str
+    summary: str
+    runs: tuple[dict[str, Any], ...]
+
+    def requests(self) -> "tuple[Request, ...]":
+        """Return the suite as requests."""
+        from bench.grid import Request
+
+        return tuple(
+            Request(*(tuple(run[key]) for key in LISTS), **{key: run[key] for key in NUMBERS if key in run})
+            for run in self.runs
+        )
+
+
+def read_suite(path: Path) -> Suite:
+    """Return the suite in a TOML file.
+
+    Raises:
+        UserError: no such file, no TOML, or a key that is missing, unknown or of the wrong kind; names file and key.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the suite {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not TOML: {error}") from None
+    check_keys(path, "the suite", content, {"summary", "run", *NUMBERS})
+    runs = content.get("run")
+    if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
+        raise UserError(f"{path}: key 'run': write at least one [[run]] table with problems and algorithms")
+    defaults = numbers(path, "the suite", content)
+    return Suite(
+        name=path.stem,
+        summary=str(content.get("summary", "")),
+        runs=tuple(defaults | checked_run(path, f"[[run]] number {i}", run) for i, run in enumerate(runs, 1)),
+    )
+
+
+def check_keys(path: Path, where: str, table: dict[str, Any], known: set[str]) -> None:
+    """Raise `UserError` for a key that is not known."""
+    for key in table:
+        if key not in known:
+            raise UserError(f"{path}: {where}: {unknown('key', key, known)}")
+
+
+def numbers(path: Path, where: str, table: dict[str, Any]) -> dict[str, int]:
+    """Return the whole numbers of a table."""
+    for key, least in NUMBERS.items():
+        value = table.get(key, least)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise UserError(f"{path}: {where}: key '{key}': {value!r} is not a whole number >= {least}")
+    return {key: table[key] for key in NUMBERS if key in table}
+
+
+def checked_run(path: Path, where: str, run: dict[str, Any]) -> dict[str, Any]:
+    """Return one `[[run]]` after checking its keys and the shape of its selectors."""
+    check_keys(path, where, run, {*LISTS, *NUMBERS})
+    lists = {}
+    for key in LISTS:
+        value = [run[key]] if isinstance(run.get(key), str) else run.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise UserError(f"{path}: {where}: key '{key}': write a selector or a list of selectors")
+        if key != "theorems" and not value:
+            raise UserError(f"{path}: {where}: key '{key}' is missing")
+        for text in value:
+            try:
+                parse_selector(text)
+            except UserError as error:
+                raise UserError(f"{path}: {where}: key '{key}': {error}") from None
+        lists[key] = value
+    return lists | numbers(path, where, run)
+
+
+def find_suite(name: str) -> Suite:
+    """Return the suite of that name, or the one in the TOML file of that path.
+
+    Raises:
+        UserError: neither is there.
+    """
+    if name.endswith(".toml"):
+        return read_suite(Path(name))
+    shipped = catalogue.suites()
+    if name not in shipped:
+        raise unknown("suite", name, shipped)
+    return read_suite(shipped[name])
+
+
+def narrow(suite: Suite, problems: list[str], algorithms: list[str]) -> Suite:
+    """Return the suite with only the chosen problems and algorithms; a choice's own parameters replace the suite's.
+
+    Raises:
+        UserError: nothing is left.
+    """
+
+    def kept(selectors: list[str], chosen: list[str]) -> list[str]:
+        names = {parse_selector(text).name for text in selectors}
+        of_suite = {parse_selector(text).name: text for text in chosen if parse_selector(text).name in names}
+        plain = {name for name, text in of_suite.items() if text.strip() == name}
+        return [text for text in of_suite.values() if text.strip() not in plain] + [
+            text for text in selectors if parse_selector(text).name in plain
+        ]
+
+    runs = []
+    for run in suite.runs:
+        left = {
+            "problems": kept(run["problems"], problems) if problems else run["problems"],
+            "algorithms": kept(run["algorithms"], algorithms) if algorithms else run["algorithms"],
+        }
+        if all(left.values()):
+            runs.append(run | left)
+    if not runs:
+        raise UserError(f"the suite {suite.name} has no run with {', '.join(problems + algorithms)}")
+    return replace(suite, runs=tuple(runs))
+
+
+def selection(problems: list[str], algorithms: list[str]) -> Suite:
+    """Return the suite of a command line without a suite: the chosen problems crossed with the chosen algorithms.
+
+    Where one side is not chosen, everything in the catalogue stands in; pairs that do not fit are skipped and listed.
+    """
+    run = {
+        "problems": problems or list(catalogue.scan("problems")),
+        "algorithms": algorithms or list(catalogue.scan("algorithms")),
+        "theorems": [],
+    }
+    return Suite("selection", "chosen on the command line", (run,))

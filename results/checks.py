@@ -1,0 +1,255 @@
+"""One theorem against one group of lanes: where it is judged, by how much it is missed, and how sure that is.
+
+A cell is a setting at a checkpoint. It is judged where its lane is admitted (in a control: always) and its bound is finite and
+above the rounding floor. Measured values are credited that floor, so a ratio of 1 is a bound just met.
+
+- every run: each lane by itself, nothing is left to chance.
+- in expectation: the mean over seeds of value / bound against 1. Two tests share the level of a cell, half each. From 10
+  seeds on Student's t, corrected (Hall 1992) for a skewness against us of at least an exponential's. For non-negative
+  values the betting test: prod_i (1 - lambda + lambda r_i) has mean at most 1 for independent r_i >= 0 of mean at most 1
+  (Waudby-Smith & Ramdas 2024), so one over it is a valid p-value for any number of seeds and any tail.
+- in median: the sign test, which is the order-statistics interval of the median read backwards.
+Cells of one theorem and group share the level by Bonferroni, exact and asymptotic laws use both sides.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from results.schema import CONTROL, DIVERGED, Group, TheoremRecord
+
+EVERY_RUN, IN_EXPECTATION, IN_MEDIAN = "every run", "in expectation", "in median"
+UPPER, ASYMPTOTIC = "upper bound", "asymptotic law"
+RELATIVE_ROUNDING = 1e-9
+BETS = (0.2, 0.5, 1.0)
+LEAST_SKEWNESS = -2.0  # an exponential's, against us: few seeds cannot show how skewed they are
+FEWEST_FOR_T = 10  # with fewer seeds t rejects far too often for skewed values, whatever the correction
+SAME = 1e-12  # relative spread below which values are equal but for rounding, and a t-test has no scale
+RESAMPLES, TAILS = 1000, (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Lanes x checkpoints of one theorem: `ratio` is value / bound, NaN where not judged; `allowed` its leeway above 1."""
+
+    ratio: np.ndarray
+    allowed: np.ndarray
+    rounding: np.ndarray
+    two_sided: bool
+
+    def size(self, ratio: np.ndarray, rounding: np.ndarray) -> np.ndarray:
+        """Return how far off a ratio is after its rounding credit: 1 is just met, for a law from either side."""
+        above = np.maximum(ratio - rounding, 0)
+        if not self.two_sided:
+            return above
+        with np.errstate(divide="ignore"):
+            return np.fmax(above, 1 / np.maximum(ratio + rounding, 0))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one group says of one theorem. `p_value` is of the worst cell, `cells` how many share the level.
+
+    `broken` is a violation beyond chance, `doubtful` a point estimate beyond the bound, `seeds` the most in
+    a cell, `least_p` the smallest p-value that so many can give from both sides. `slack_at_end` is bound / value of each judged lane at its last judged checkpoint.
+    """
+
+    lanes: int
+    judged: int
+    not_admitted: int
+    diverged: int
+    broken: bool
+    doubtful: bool
+    p_value: float
+    cells: int
+    seeds: int
+    least_p: float
+    max_ratio: float
+    low: float
+    high: float
+    at_step: float
+    at_lane: int
+    slack_at_end: np.ndarray
+
+
+def cells_of(group: Group, theorem: TheoremRecord) -> tuple[Cells, np.ndarray]:
+    """Return the cells of `theorem` in `group`, and which lanes it admits."""
+    value = np.asarray(group.metrics[theorem.metric], float)
+    bound = np.asarray(group.bounds[theorem.name], float)
+    floor = np.asarray(group.floors[theorem.name], float)[:, None]
+    admitted = np.asarray(group.admitted[theorem.name], bool) | (group.role == CONTROL)
+    live = admitted[:, None] & np.isfinite(bound) & (bound > floor)
+    if theorem.kind == ASYMPTOTIC:
+        live[:, :-1] = False
+    divisor = np.where(live, bound, np.nan)
+    # a bound promises a finite number, so anything else is infinitely far off
+    ratio = np.where(live & ~np.isfinite(value), np.inf, value / divisor)
+    rounding = RELATIVE_ROUNDING + floor / divisor
+    two_sided = theorem.kind != UPPER
+    leeway = np.maximum(theorem.tolerance, theorem.slack / divisor) if two_sided else 0.0
+    return Cells(ratio, rounding + leeway, rounding, two_sided), admitted
+
+
+def _masked_mean(values: np.ndarray, count: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nansum(values, axis=0) / count
+
+
+def _t_tail(excess: np.ndarray) -> np.ndarray:
+    """Return the p-value of `mean of each column <= 0`, NaN entries left out; 1 where it cannot be tested."""
+    from scipy.special import stdtr
+
+    n = np.sum(~np.isnan(excess), axis=0)
+    centred = excess - _masked_mean(excess, n)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        variance = np.nansum(centred**2, axis=0) / (n - 1)
+        statistic = _masked_mean(excess, n) / np.sqrt(variance / n)
+        skewness = np.minimum(_masked_mean((centred / np.sqrt(variance)) ** 3, n), LEAST_SKEWNESS)
+        a = skewness / np.sqrt(n)
+        corrected = ((1 + a * statistic / 3) ** 3 - 1) / a + a / 6
+        p = stdtr(n - 1, -np.minimum(statistic, corrected))
+        spread = variance > (SAME * np.nanmax(np.abs(excess), axis=0)) ** 2
+    return np.where((n >= FEWEST_FOR_T) & spread, p, 1.0)
+
+
+def _betting_tail(credited: np.ndarray) -> np.ndarray:
+    """Return the p-value of `mean of each column <= 1` for non-negative entries, NaN left out; 1 elsewhere."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        wealth = [np.nansum(np.log1p(bet * (credited - 1)), axis=0) for bet in BETS]
+    log_wealth = np.logaddexp.reduce(wealth, axis=0) - np.log(len(BETS))
+    possible = np.all(np.isnan(credited) | (credited >= 0), axis=0)
+    return np.where(possible, np.exp(-np.maximum(log_wealth, 0)), 1.0)
+
+
+def _mean_tails(ratio: np.ndarray, allowed: np.ndarray, two_sided: bool) -> np.ndarray:
+    above = np.minimum(1.0, 2 * np.minimum(_t_tail(ratio - 1 - allowed), _betting_tail(ratio / (1 + allowed))))
+    return np.minimum(1.0, 2 * np.minimum(above, _t_tail(1 - allowed - ratio))) if two_sided else above
+
+
+def _sign_tail(excess: np.ndarray) -> np.ndarray:
+    """Return the p-value of `median of each column <= 0`."""
+    from scipy.special import bdtrc
+
+    n = np.sum(~np.isnan(excess), axis=0)
+    positive = np.sum(excess > 0, axis=0)
+    return np.where(positive == 0, 1.0, bdtrc(np.maximum(positive - 1, 0), np.maximum(n, 1), 0.5))
+
+
+def _median_tails(ratio: np.ndarray, allowed: np.ndarray, two_sided: bool) -> np.ndarray:
+    above = _sign_tail(ratio - 1 - allowed)
+    if not two_sided:
+        return above
+    return np.minimum(1.0, 2 * np.minimum(above, _sign_tail(1 - allowed - ratio)))
+
+
+def _masked_median(values: np.ndarray) -> np.ndarray:
+    """Return the median of each column without NaN entries, which sort last; infinities count as values."""
+    n = np.sum(~np.isnan(values), axis=0)
+    ordered = np.sort(values, axis=0)
+    columns = np.arange(values.shape[1])
+    low, high = ordered[np.maximum(n - 1, 0) // 2, columns], ordered[np.minimum(n // 2, len(values) - 1), columns]
+    with np.errstate(invalid="ignore"):
+        return np.where(low == high, low, (low + high) / 2)
+
+
+def _centre(values: np.ndarray, holds: str) -> np.ndarray:
+    if holds == IN_MEDIAN:
+        return _masked_median(values)
+    return _masked_mean(values, np.sum(~np.isnan(values), axis=0))
+
+
+def _every_run(cells: Cells, seeds: np.ndarray) -> tuple[tuple[int, int], float, float, float]:
+    """Return the worst place and ratio, and the bootstrap interval of the worst over seeds.
+
+    The largest of n seeds drawn with replacement is at most the k-th smallest with probability (k/n)^n: no need to draw.
+    """
+    size = cells.size(cells.ratio, cells.rounding)
+    lane, step = np.unravel_index(np.nanargmax(size), size.shape)
+    worst = np.fmax.reduce(size, axis=1)
+    known = ~np.isnan(worst)
+    ranks = np.unique(seeds[known], return_inverse=True)[1]
+    by_seed = np.zeros(ranks.max() + 1)
+    np.maximum.at(by_seed, ranks, worst[known])
+    by_seed.sort()
+    n = len(by_seed)
+    low, high = (by_seed[min(n - 1, int(np.ceil(n * tail ** (1 / n))) - 1)] for tail in TAILS)
+    return (int(lane), int(step)), float(size[lane, step]), float(low), float(high)
+
+
+def _over_seeds(cells: Cells, lanes: np.ndarray, step: int, holds: str) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the ratio of one cell."""
+    ratio, rounding = cells.ratio[lanes, step], cells.rounding[lanes, step]
+    live = ~np.isnan(ratio)
+    ratio, rounding = ratio[live], rounding[live].mean()
+    if not np.isfinite(ratio).all():
+        return np.nan, np.nan
+    draws = ratio[np.random.default_rng(0).integers(len(ratio), size=(RESAMPLES, len(ratio)))]
+    centres = np.median(draws, axis=1) if holds == IN_MEDIAN else draws.mean(axis=1)
+    low, high = np.quantile(cells.size(centres, rounding), TAILS, method="inverted_cdf")
+    return float(low), float(high)
+
+
+def _statistical(cells: Cells, setting: np.ndarray, holds: str) -> dict[str, object]:
+    """Return the fields of a `Finding` that come from means or medians over the seeds of each setting."""
+    p_value, count, doubtful, least_p, most, worst = 1.0, 0, False, 1.0, 0, (-np.inf, np.arange(0), 0)
+    for chosen in np.unique(setting):
+        lanes = np.flatnonzero(setting == chosen)
+        judged = np.flatnonzero(~np.isnan(cells.ratio[lanes]).all(0))
+        if not len(judged):
+            continue
+        block = np.ix_(lanes, judged)
+        ratio, allowed = cells.ratio[block], cells.allowed[block]
+        seeds = int(np.sum(~np.isnan(ratio), axis=0).max())
+        tails = _median_tails if holds == IN_MEDIAN else _mean_tails
+        finite = np.where(np.isinf(ratio), 1e300, ratio) if holds == IN_MEDIAN else np.where(np.isinf(ratio), 1.0, ratio)
+        p_value = min(p_value, float(tails(finite, allowed, cells.two_sided).min()))
+        least_p = min(least_p, 2.0 ** (cells.two_sided - seeds) if holds == IN_MEDIAN else float(seeds < FEWEST_FOR_T))
+        most = max(most, seeds)
+        count += len(judged)
+        above = _centre(ratio - 1 - allowed, holds) > 0
+        below = _centre(1 - allowed - ratio, holds) > 0 if cells.two_sided else False
+        doubtful |= bool(np.any(above | below))
+        size = cells.size(_centre(ratio, holds), _masked_mean(cells.rounding[block], np.sum(~np.isnan(ratio), axis=0)))
+        if size.max() > worst[0]:
+            worst = (float(size.max()), lanes, int(judged[size.argmax()]))
+    low, high = _over_seeds(cells, worst[1], worst[2], holds)
+    nearest = cells.size(cells.ratio[worst[1], worst[2]], cells.rounding[worst[1], worst[2]])
+    return {
+        "p_value": p_value, "cells": count, "least_p": least_p, "seeds": most, "doubtful": doubtful, "max_ratio": worst[0],
+        "low": low, "high": high, "at_step": worst[2], "at_lane": int(worst[1][np.nanargmax(nearest)]),
+        "broken": holds == IN_EXPECTATION and bool(np.isinf(cells.ratio).any()),
+    }  # fmt: skip
+
+
+def _slack_at_end(ratio: np.ndarray, judged: np.ndarray) -> np.ndarray:
+    last = ratio.shape[1] - 1 - np.argmax(~np.isnan(ratio[:, ::-1]), axis=1)
+    with np.errstate(divide="ignore"):
+        return (1 / np.maximum(ratio[np.arange(len(ratio)), last], 0))[judged]
+
+
+def judge(group: Group, theorem: TheoremRecord) -> Finding:
+    """Return what `group` says of `theorem`; the verdict itself needs the level that a whole report shares."""
+    cells, admitted = cells_of(group, theorem)
+    judged = ~np.isnan(cells.ratio).all(1)
+    counts = {
+        "lanes": len(judged),
+        "judged": int(judged.sum()),
+        "not_admitted": int((~admitted).sum()),
+        "diverged": int((group.runs["status"] == DIVERGED).sum()),
+        "slack_at_end": _slack_at_end(cells.ratio, judged),
+    }
+    silent = {"p_value": np.nan, "cells": 0, "seeds": 0, "least_p": 0.0, "doubtful": False, "broken": False}
+    if not judged.any():
+        nowhere = {"max_ratio": np.nan, "low": np.nan, "high": np.nan, "at_step": np.nan, "at_lane": -1}
+        return Finding(**counts, **silent, **nowhere)
+    if theorem.holds == EVERY_RUN:
+        (lane, step), worst, low, high = _every_run(cells, group.runs["seed"].to_numpy())
+        missed = cells.ratio > 1 + cells.allowed
+        if cells.two_sided:
+            missed |= cells.ratio < 1 - cells.allowed
+        silent["broken"] = bool(missed.any())
+        found = {"max_ratio": worst, "low": low, "high": high, "at_step": step, "at_lane": lane, **silent}
+    else:
+        found = _statistical(cells, group.runs["setting"].to_numpy(), theorem.holds)
+    found["at_step"] = float(group.checkpoints[int(found["at_step"])])  # type: ignore[call-overload]
+    return Finding(**counts, **found)  # type: ignore[arg-type]
