@@ -13,7 +13,8 @@ Escape. Where grad J = 0 and Hess J has top eigenpair (lam, v), the coordinate z
     z+ = (1 + eta lam) z + eta (b_v + s xi)
 with the bias b_v and the noise s along v. Without noise z first reaches delta after
     k = log((delta + b_v/lam)/(z_0 + b_v/lam))/log(1 + eta lam)
-steps: linear in H, and never for z_0 = b_v = 0. With noise alone z_k ~ (1 + eta lam)^k s sqrt(eta/(2 lam + eta lam^2)) N(0, 1),
+steps: linear in H, and never for z_0 = b_v = 0. With noise alone, from 0,
+    z_k ~ (1 + eta lam)^k s sqrt(eta/(2 lam + eta lam^2)) N(0, 1),
 and the median of |N(0, 1)| gives the median of k.
 Derived here; the square-root form of the bias is that of Yuan, Gower & Lazaric (2022), the questions are those of
 Mu & Klabjan (2024), arXiv:2311.02546.

@@ -242,7 +242,7 @@ def settings_of(algorithm: Algorithm, selector: Selector, code: str = "") -> lis
 def resolve(algorithm: Algorithm, static: dict, points: tuple[dict[str, Value], ...], constants: Any) -> Any:
     """Return the hyper-parameter record with leaves of shape (instances, settings), prepared.
 
-    `constants` has leaves of shape (instances,). Without constants, expressions that need them stand as NaN, so that
+    `constants` has leaves of shape (instances,). Without constants, expressions that need them stand as 1, so that
     everything else is checked before anything is computed.
 
     Raises:
@@ -270,12 +270,12 @@ def resolve(algorithm: Algorithm, static: dict, points: tuple[dict[str, Value], 
 
 
 def expression(text: str, names: dict[str, Any], may_be_unknown: bool) -> Any:
-    """Return the value of the expression, or NaN where a constant is not known yet."""
+    """Return the value of the expression, or 1, a legal number for everything, where a constant is not known yet."""
     try:
         return evaluate(text, {name: np.asarray(v) for name, v in names.items() if v is not None})
     except UserError as error:
         if may_be_unknown and "is not known" in str(error):
-            return np.nan
+            return 1.0
         raise
 
 

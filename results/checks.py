@@ -1,18 +1,19 @@
 """One theorem against one group of lanes: where it is judged, by how much it is missed, and how sure that is.
 
-A cell is a setting at a checkpoint. It is judged where its lane is admitted (in a control: always) and its bound is finite and
-above the rounding floor. Measured values are credited that floor, so a ratio of 1 is a bound just met.
+A cell is a setting at a checkpoint. It is judged where its lane is admitted (in a control: always) and its bound is
+finite and above the rounding floor. Measured values are credited that floor, so a ratio of 1 is a bound just met.
 
 - every run: each lane by itself, nothing is left to chance.
-- in expectation: the mean over seeds of value / bound against 1. Two tests share the level of a cell, half each. From 10
-  seeds on Student's t, corrected (Hall 1992) for a skewness against us of at least an exponential's. For non-negative
-  values the betting test: prod_i (1 - lambda + lambda r_i) has mean at most 1 for independent r_i >= 0 of mean at most 1
-  (Waudby-Smith & Ramdas 2024), so one over it is a valid p-value for any number of seeds and any tail.
+- in expectation: the mean over seeds of value / bound against 1. Two tests share the level of a cell, half each.
+  From 10 seeds on Student's t, corrected (Hall 1992) for a skewness against us of at least an exponential's. For
+  non-negative values the betting test: prod_i (1 - lambda + lambda r_i) has mean at most 1 for independent r_i >= 0 of
+  mean at most 1 (Waudby-Smith & Ramdas 2024), so one over it is a valid p-value for any number of seeds and any tail.
 - in median: the sign test, which is the order-statistics interval of the median read backwards.
 Cells of one theorem and group share the level by Bonferroni, exact and asymptotic laws use both sides.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -42,16 +43,16 @@ class Cells:
         above = np.maximum(ratio - rounding, 0)
         if not self.two_sided:
             return above
-        with np.errstate(divide="ignore"):
-            return np.fmax(above, 1 / np.maximum(ratio + rounding, 0))
+        return np.fmax(above, 1 / np.maximum(ratio + rounding, 0))
 
 
 @dataclass(frozen=True)
 class Finding:
     """What one group says of one theorem. `p_value` is of the worst cell, `cells` how many share the level.
 
-    `broken` is a violation beyond chance, `doubtful` a point estimate beyond the bound, `seeds` the most in
-    a cell, `least_p` the smallest p-value that so many can give from both sides. `slack_at_end` is bound / value of each judged lane at its last judged checkpoint.
+    `broken` is a violation beyond chance, `doubtful` a point estimate beyond the bound, `seeds` the most in a cell,
+    `least_p` the smallest p-value that so many can give from both sides. `slack_at_end` is bound / value of each
+    judged lane at its last judged checkpoint.
     """
 
     lanes: int
@@ -84,15 +85,14 @@ def cells_of(group: Group, theorem: TheoremRecord) -> tuple[Cells, np.ndarray]:
     divisor = np.where(live, bound, np.nan)
     # a bound promises a finite number, so anything else is infinitely far off
     ratio = np.where(live & ~np.isfinite(value), np.inf, value / divisor)
-    rounding = RELATIVE_ROUNDING + floor / divisor
+    rounding = floor / divisor
     two_sided = theorem.kind != UPPER
     leeway = np.maximum(theorem.tolerance, theorem.slack / divisor) if two_sided else 0.0
-    return Cells(ratio, rounding + leeway, rounding, two_sided), admitted
+    return Cells(ratio, RELATIVE_ROUNDING + rounding + leeway, rounding, two_sided), admitted
 
 
 def _masked_mean(values: np.ndarray, count: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nansum(values, axis=0) / count
+    return np.nansum(values, axis=0) / count
 
 
 def _t_tail(excess: np.ndarray) -> np.ndarray:
@@ -101,21 +101,19 @@ def _t_tail(excess: np.ndarray) -> np.ndarray:
 
     n = np.sum(~np.isnan(excess), axis=0)
     centred = excess - _masked_mean(excess, n)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        variance = np.nansum(centred**2, axis=0) / (n - 1)
-        statistic = _masked_mean(excess, n) / np.sqrt(variance / n)
-        skewness = np.minimum(_masked_mean((centred / np.sqrt(variance)) ** 3, n), LEAST_SKEWNESS)
-        a = skewness / np.sqrt(n)
-        corrected = ((1 + a * statistic / 3) ** 3 - 1) / a + a / 6
-        p = stdtr(n - 1, -np.minimum(statistic, corrected))
-        spread = variance > (SAME * np.nanmax(np.abs(excess), axis=0)) ** 2
+    variance = np.nansum(centred**2, axis=0) / (n - 1)
+    statistic = _masked_mean(excess, n) / np.sqrt(variance / n)
+    skewness = np.minimum(_masked_mean((centred / np.sqrt(variance)) ** 3, n), LEAST_SKEWNESS)
+    a = skewness / np.sqrt(n)
+    corrected = ((1 + a * statistic / 3) ** 3 - 1) / a + a / 6
+    p = stdtr(n - 1, -np.minimum(statistic, corrected))
+    spread = variance > (SAME * np.nanmax(np.abs(excess), axis=0)) ** 2
     return np.where((n >= FEWEST_FOR_T) & spread, p, 1.0)
 
 
 def _betting_tail(credited: np.ndarray) -> np.ndarray:
     """Return the p-value of `mean of each column <= 1` for non-negative entries, NaN left out; 1 elsewhere."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        wealth = [np.nansum(np.log1p(bet * (credited - 1)), axis=0) for bet in BETS]
+    wealth = [np.nansum(np.log1p(bet * (credited - 1)), axis=0) for bet in BETS]
     log_wealth = np.logaddexp.reduce(wealth, axis=0) - np.log(len(BETS))
     possible = np.all(np.isnan(credited) | (credited >= 0), axis=0)
     return np.where(possible, np.exp(-np.maximum(log_wealth, 0)), 1.0)
@@ -148,8 +146,7 @@ def _masked_median(values: np.ndarray) -> np.ndarray:
     ordered = np.sort(values, axis=0)
     columns = np.arange(values.shape[1])
     low, high = ordered[np.maximum(n - 1, 0) // 2, columns], ordered[np.minimum(n // 2, len(values) - 1), columns]
-    with np.errstate(invalid="ignore"):
-        return np.where(low == high, low, (low + high) / 2)
+    return np.where(low == high, low, (low + high) / 2)
 
 
 def _centre(values: np.ndarray, holds: str) -> np.ndarray:
@@ -161,7 +158,8 @@ def _centre(values: np.ndarray, holds: str) -> np.ndarray:
 def _every_run(cells: Cells, seeds: np.ndarray) -> tuple[tuple[int, int], float, float, float]:
     """Return the worst place and ratio, and the bootstrap interval of the worst over seeds.
 
-    The largest of n seeds drawn with replacement is at most the k-th smallest with probability (k/n)^n: no need to draw.
+    The largest of n seeds drawn with replacement is at most the k-th smallest with probability (k/n)^n: no need to
+    draw.
     """
     size = cells.size(cells.ratio, cells.rounding)
     lane, step = np.unravel_index(np.nanargmax(size), size.shape)
@@ -189,7 +187,7 @@ def _over_seeds(cells: Cells, lanes: np.ndarray, step: int, holds: str) -> tuple
     return float(low), float(high)
 
 
-def _statistical(cells: Cells, setting: np.ndarray, holds: str) -> dict[str, object]:
+def _statistical(cells: Cells, setting: np.ndarray, holds: str) -> dict[str, Any]:
     """Return the fields of a `Finding` that come from means or medians over the seeds of each setting."""
     p_value, count, doubtful, least_p, most, worst = 1.0, 0, False, 1.0, 0, (-np.inf, np.arange(0), 0)
     for chosen in np.unique(setting):
@@ -201,7 +199,9 @@ def _statistical(cells: Cells, setting: np.ndarray, holds: str) -> dict[str, obj
         ratio, allowed = cells.ratio[block], cells.allowed[block]
         seeds = int(np.sum(~np.isnan(ratio), axis=0).max())
         tails = _median_tails if holds == IN_MEDIAN else _mean_tails
-        finite = np.where(np.isinf(ratio), 1e300, ratio) if holds == IN_MEDIAN else np.where(np.isinf(ratio), 1.0, ratio)
+        finite = (
+            np.where(np.isinf(ratio), 1e300, ratio) if holds == IN_MEDIAN else np.where(np.isinf(ratio), 1.0, ratio)
+        )
         p_value = min(p_value, float(tails(finite, allowed, cells.two_sided).min()))
         least_p = min(least_p, 2.0 ** (cells.two_sided - seeds) if holds == IN_MEDIAN else float(seeds < FEWEST_FOR_T))
         most = max(most, seeds)
@@ -223,10 +223,10 @@ def _statistical(cells: Cells, setting: np.ndarray, holds: str) -> dict[str, obj
 
 def _slack_at_end(ratio: np.ndarray, judged: np.ndarray) -> np.ndarray:
     last = ratio.shape[1] - 1 - np.argmax(~np.isnan(ratio[:, ::-1]), axis=1)
-    with np.errstate(divide="ignore"):
-        return (1 / np.maximum(ratio[np.arange(len(ratio)), last], 0))[judged]
+    return (1 / np.maximum(ratio[np.arange(len(ratio)), last], 0))[judged]
 
 
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # a diverged lane is a finding, not a mishap
 def judge(group: Group, theorem: TheoremRecord) -> Finding:
     """Return what `group` says of `theorem`; the verdict itself needs the level that a whole report shares."""
     cells, admitted = cells_of(group, theorem)
@@ -251,5 +251,5 @@ def judge(group: Group, theorem: TheoremRecord) -> Finding:
         found = {"max_ratio": worst, "low": low, "high": high, "at_step": step, "at_lane": lane, **silent}
     else:
         found = _statistical(cells, group.runs["setting"].to_numpy(), theorem.holds)
-    found["at_step"] = float(group.checkpoints[int(found["at_step"])])  # type: ignore[call-overload]
-    return Finding(**counts, **found)  # type: ignore[arg-type]
+    found["at_step"] = float(group.checkpoints[int(found["at_step"])])
+    return Finding(**counts, **found)

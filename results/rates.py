@@ -1,16 +1,16 @@
 """Decay models and how fast a curve decays: geometric C q^t, power C t^(-p), logarithmic C / log t.
 
-Each model is a least-squares line through log value, so its parameter is a fixed weighted sum of log values:
-`value` of a `Rate` is the factor q, the exponent p, or the constant C. The promised rate is the same fit, same model and
-same window, applied to the bound's own curve.
+Each model is a least-squares line through log value, so its parameter is a fixed weighted sum of log values: `value`
+of a `Rate` is the factor q, the exponent p, or the constant C. The promised rate is the same fit, same model and same
+window, applied to the bound's own curve.
 
-Window: the last decade of steps, t in [t1/10, t1], where t1 is the last checkpoint before any curve touches its rounding
-floor (or 0). What is earlier counts as burn-in. A window of fewer than 8 checkpoints is widened backwards to 8 where
-there are as many; t = 0 and t = 1 never count, fewer than 4 checkpoints give no rate.
+Window: the last decade of steps, t in [t1/10, t1], where t1 is the last checkpoint before any curve touches its
+rounding floor (or 0). What is earlier counts as burn-in. A window of fewer than 8 checkpoints is widened backwards to
+8 where there are as many; t = 0 and t = 1 never count, fewer than 4 checkpoints give no rate.
 
-Interval: 95 %, over seeds. From 8 seeds on a studentised bootstrap (Efron & Tibshirani 1993, section 12.5), whose coverage is
-nearer its level than that of percentile and BCa intervals at 8 to 30 seeds; with 2 to 7 seeds, too few to resample,
-Student's t over the seeds; one seed falls back to the residuals of the fit and says so in `interval`.
+Interval: 95 %, over seeds. From 8 seeds on a studentised bootstrap (Efron & Tibshirani 1993, section 12.5), whose
+coverage is nearer its level than that of percentile and BCa intervals at 8 to 30 seeds; with 2 to 7 seeds, too few to
+resample, Student's t over the seeds; one seed falls back to the residuals of the fit and says so in `interval`.
 """
 
 from collections.abc import Callable
@@ -133,9 +133,7 @@ def _spread(counts: np.ndarray, samples: np.ndarray, gradient: np.ndarray) -> np
     return np.sqrt(np.sum(counts * (influence - centre) ** 2, axis=1) / (n * (n - 1)))
 
 
-def _over_seeds(
-    line: _Line, curves: np.ndarray, average: str, level: float, resamples: int
-) -> tuple[float, float]:
+def _over_seeds(line: _Line, curves: np.ndarray, average: str, level: float, resamples: int) -> tuple[float, float]:
     """Return the interval of the parameter; the standard errors are those of the delta method."""
     n = len(curves)
     samples = curves if average == MEAN else np.log(curves)
@@ -163,6 +161,7 @@ def _typical(curves: np.ndarray, average: str) -> np.ndarray:
     return curves.mean(0) if average == MEAN else np.exp(np.log(curves).mean(0))
 
 
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # a diverged lane is left out, not a mishap
 def fit(
     steps: np.ndarray,
     curves: np.ndarray,
@@ -176,9 +175,9 @@ def fit(
 ) -> Rate:
     """Return the decay of `curves` (seed, checkpoint) or of one curve (checkpoint,), `NO_RATE` where there is none.
 
-    Curves with a value that is not finite are left out (`seeds` counts the others). `average` says which curve over the seeds
-    is fitted: `geometric mean` (the typical run) or `mean` (what theorems in expectation speak of). Without `model`,
-    the smallest Akaike criterion decides: on the curve of `bounds` if given (the theorem says which decay it
+    Curves with a value that is not finite are left out (`seeds` counts the others). `average` says which curve over
+    the seeds is fitted: `geometric mean` (the typical run) or `mean` (what theorems in expectation speak of). Without
+    `model`, the smallest Akaike criterion decides: on the curve of `bounds` if given (the theorem says which decay it
     speaks of, and the choice does not depend on the noise), otherwise on the measured one.
     """
     curves = np.atleast_2d(np.asarray(curves, float))
@@ -202,9 +201,7 @@ def fit(
     low, high = sorted(float(line.back(np.asarray(end))) for end in ends)
     how = RESIDUALS if alone else STUDENT if len(curves) < FEWEST_RESAMPLED else BOOTSTRAP
     value = float(line.back(line.weights @ (logs + line.shift)))
-    return Rate(
-        model, value, low, high, (int(t[0]), int(t[-1])), len(t), _r_squared(line, logs), len(curves), how
-    )
+    return Rate(model, value, low, high, (int(t[0]), int(t[-1])), len(t), _r_squared(line, logs), len(curves), how)
 
 
 def _r_squared(line: _Line, logs: np.ndarray) -> float:

@@ -11,6 +11,7 @@ single theorem is judged stands in `results.checks`.
 """
 
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,9 +30,10 @@ ALPHA = 0.05
 class Verdict:
     """One row. Ratios are measured / bound after the rounding credit, for laws the larger of that and its inverse.
 
-    `judged`, `not_admitted` and `diverged` count lanes. `at_lane` is the lane of `runs_frame(merge(groups))`, `at_setting` its
-    setting. `slack_at_end` is the median over lanes of bound / measured at the last judged checkpoint. The rates are those
-    of `rate_setting`, the setting whose bound falls furthest; `window` is their range of steps.
+    `judged`, `not_admitted` and `diverged` count lanes. `at_lane` is the lane of `runs_frame(merge(groups))`,
+    `at_setting` its setting. `slack_at_end` is the median over lanes of bound / measured at the last judged
+    checkpoint. The rates are those of `rate_setting`, the setting whose bound falls furthest; `window` is their range
+    of steps.
     """
 
     theorem: str
@@ -126,13 +128,13 @@ def settings_of(part: Part) -> dict[int, np.ndarray]:
 
 
 def _fall(part: Part, lanes: np.ndarray) -> float:
-    """Return log of bound at the end over bound at the first step it speaks of, averaged; infinity where it is silent."""
+    """Return log of bound at the end over bound at its first step, averaged over lanes; infinity where silent."""
     bound = np.asarray(part.group.bounds[part.theorem.name], float)[lanes]
     bound = bound[:, (np.isfinite(bound) & (bound > 0)).all(0)]
     return float(np.log(bound[:, -1] / bound[:, 0]).mean()) if bound.shape[1] else np.inf
 
 
-def _headline_rate(parts: list[Part]) -> dict[str, object]:
+def _headline_rate(parts: list[Part]) -> dict[str, Any]:
     choices = [(part, index, lanes) for part in parts for index, lanes in settings_of(part).items()]
     rate, promise, setting = rates.NO_RATE, np.nan, ""
     if choices:
@@ -151,7 +153,7 @@ def _headline_rate(parts: list[Part]) -> dict[str, object]:
     }
 
 
-def _place(part: Part, finding: Finding) -> dict[str, object]:
+def _place(part: Part, finding: Finding) -> dict[str, Any]:
     if finding.at_lane < 0:
         return {"at_lane": -1, "at_seed": -1, "at_setting": ""}
     run = part.group.runs.iloc[finding.at_lane]
@@ -220,8 +222,8 @@ def _verdict(parts: list[Part], findings: list[Finding], p_value: float, alpha: 
         alpha=alpha,
         why=parts[0].group.control,
         **{name: getattr(theorem, name) for name in ("statement", "metric", "condition", "holds", "kind")},
-        **_place(parts[worst], findings[worst]),  # type: ignore[arg-type]
-        **_headline_rate(parts),  # type: ignore[arg-type]
+        **_place(parts[worst], findings[worst]),
+        **_headline_rate(parts),
     )
 
 
@@ -235,7 +237,7 @@ def verdicts(groups: list[Group], alpha: float = ALPHA) -> pd.DataFrame:
         asdict(_verdict(parts, found, p, alpha, tested))
         for parts, found, p in zip(rows, findings, adjusted, strict=True)
     ]
-    return pd.DataFrame(table, columns=COLUMNS)
+    return pd.DataFrame(table, columns=pd.Index(COLUMNS))
 
 
 def all_as_expected(table: pd.DataFrame) -> bool:

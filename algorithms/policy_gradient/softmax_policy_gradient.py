@@ -85,9 +85,10 @@ ascent = Theorem(
     admits=stable,
     bound=lambda t, c, hp, gap: 2 * gap / (hp.eta * t),
     control=Control(
-        why="a step far beyond 1/L jumps onto the plateau of a wrong action",
-        problem="bandit[A=5]",
-        setting="eta=1000/L",
+        why="an optimum misstated down to just above the saddle leaves no room to climb",
+        problem="delay_saddle[start=0.5]",
+        setting="eta=1/L",
+        misstate={"f_star": 0.52},
     ),
 )
 
@@ -107,9 +108,10 @@ global_rate = Theorem(
     admits=stable,
     bound=lambda t, c, hp, gap, C_min: 1 / (1 / gap + hp.eta * C_min**2 * t / 2),
     control=Control(
-        why="a step far beyond 1/L jumps onto the plateau of a wrong action",
-        problem="bandit[A=5]",
-        setting="eta=1000/L",
+        why="no policy earns half as much again as the best",
+        problem="bandit[A=5,spread=0.0]",
+        setting="eta=1/L",
+        misstate={"f_star": 1.5},
     ),
 )
 
@@ -146,7 +148,6 @@ algorithm = Algorithm(
     init=init,
     step=step,
     readout=readout,
-    requires=Regularity.TABULAR_MDP,
-    metrics=(MISMATCH,),
+    requires=Regularity.SOFTMAX_POLICY,
     theorems=(ascent, global_rate, sharp),
 )

@@ -1,0 +1,171 @@
+"""The engine against hand-written loops and peers: the same lanes and checkpoints, interleaved repetitions, ratios of medians."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import jax
+import numpy as np
+
+from algorithms.deletion import SENSITIVITY
+from algorithms.metric import SUBOPTIMALITY, Metric
+from bench.compiler import run_segments
+from bench.engine import Lanes, Program
+from bench.grid import Request, Task, cross
+from bench.rivals import logistic_regression, lora_gradient_descent, rewind_to_delete, truncated_policy_gradient
+from bench.task import Data, Machine, chunks, fitting_chunk, padded
+
+Make = Callable[..., Callable[[], np.ndarray]]
+AGREEMENT = {"float64": 1e-8, "float32": 1e-2}  # of the deterministic contenders' last metric with the engine's
+
+
+@dataclass(frozen=True)
+class Work:
+    """One comparison: what is run, which metric is recorded, and who runs it. `draws` contenders draw for themselves."""
+
+    name: str
+    problem: str
+    algorithm: str
+    metric: Metric
+    seeds: int
+    steps: int
+    hand_written: Make
+    array_loop: Make
+    libraries: tuple[str, ...] = ("numpy", "pytorch")
+    draws: tuple[str, ...] = ()
+
+
+WORKS = (
+    Work(
+        "logistic_regression_shared",
+        "logistic_regression[n=500,d=50]",
+        "gradient_descent[eta=[0.2/L,0.4/L,0.6/L,0.8/L,1/L,1.2/L,1.4/L,1.6/L]]",
+        SUBOPTIMALITY,
+        128,
+        2000,
+        logistic_regression.hand_written_shared,
+        logistic_regression.array_loop_shared,
+    ),
+    Work(
+        "logistic_regression_own",
+        "logistic_regression[n=500,d=50,instances=each]",
+        "gradient_descent[eta=1/L]",
+        SUBOPTIMALITY,
+        256,
+        500,
+        logistic_regression.hand_written_own,
+        logistic_regression.array_loop_own,
+    ),
+    Work(
+        "rewind_to_delete",
+        "logistic_regression[n=500,d=50,l2=0.01]",
+        "rewind_to_delete[T=1000,K=500,eta=[0.25/L_max,0.5/L_max,0.75/L_max,1/L_max]]",
+        SENSITIVITY,
+        64,
+        500,
+        rewind_to_delete.hand_written,
+        rewind_to_delete.array_loop,
+    ),
+    Work(
+        "lora_gradient_descent",
+        "matrix_factorization[m=64,n=64,rank=4]",
+        "lora_gradient_descent[c=[0.25,0.5,0.75,1.0]]",
+        SUBOPTIMALITY,
+        64,
+        500,
+        lora_gradient_descent.hand_written,
+        lora_gradient_descent.array_loop,
+    ),
+    Work(
+        "truncated_policy_gradient",
+        "garnet[S=10,A=3]",
+        "truncated_policy_gradient[horizon=50,max_horizon=50,batch_size=8]",
+        SUBOPTIMALITY,
+        128,
+        200,
+        truncated_policy_gradient.hand_written,
+        truncated_policy_gradient.numpy_loop,
+        libraries=("numpy",),
+        draws=("numpy",),
+    ),
+)
+
+
+def engine_loop(task: Task, work: Work, machine: Machine, data: Data) -> tuple[Callable[[], np.ndarray], Lanes]:
+    """Return the engine's own loop over chunks and checkpoints, compiled, and all its lanes in one record."""
+    program = Program(task.algorithm, (), (work.metric,))
+    chunk = fitting_chunk(task, program, data, machine)
+    places = chunks(task, chunk)
+    blocks = [data.lanes(task, *padded(task, at, chunk)) for at in places]
+    checkpoints = np.asarray(task.checkpoints)
+    compiled = machine.compiler(program, blocks[0])
+
+    def run() -> np.ndarray:
+        out = np.empty((len(task.seeds), len(task.settings)))
+        for at, lanes in zip(places, blocks, strict=True):
+            record = None
+            for _, _, record in run_segments(compiled, lanes, checkpoints):
+                pass
+            assert record is not None
+            out[at] = record.metrics[work.metric.name][: at[0].stop - at[0].start]
+        return out.reshape(-1)
+
+    return run, data.lanes(task, list(task.seeds), slice(None))
+
+
+def contenders(task: Task, work: Work) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
+    """Yield everyone who runs the work, the engine first."""
+    data = Data(task.root)
+    devices = tuple(jax.local_devices())
+    engine, lanes = engine_loop(task, work, Machine(devices=devices[:1]), data)
+    checkpoints = np.asarray(task.checkpoints)
+    yield "engine", engine
+    yield "hand_written", work.hand_written(lanes, checkpoints)
+    if len(devices) > 1:
+        yield "engine_all_devices", engine_loop(task, work, Machine(devices=devices), data)[0]
+    if "numpy" in work.libraries:
+        yield "numpy", work.array_loop(lanes, checkpoints, np.asarray, np)
+    if "pytorch" in work.libraries and find_spec("torch"):
+        import torch  # pyright: ignore[reportMissingImports]
+
+        yield "pytorch", work.array_loop(lanes, checkpoints, lambda a: torch.asarray(np.array(a)), torch)
+
+
+def seconds_of(run: Callable[[], Any]) -> float:
+    """Return the wall-clock seconds of one call."""
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def measure(work: Work, dtype: str, repeats: int) -> list[dict[str, Any]]:
+    """Return a row a contender: median seconds of interleaved repetitions and the ratio to the engine's.
+
+    Deterministic contenders must end where the engine ends: `agrees` says whether they do.
+    """
+    with jax.enable_x64(dtype == "float64"):
+        request = Request((work.problem,), (work.algorithm,), seeds=work.seeds, steps=work.steps, checkpoints=50)
+        runs = dict(contenders(cross(request, 0, dtype).tasks[0], work))
+        ends = {name: run() for name, run in runs.items()}
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        for repeat in range(repeats):
+            for name, run in runs.items():
+                if repeat == 0 or name not in ("numpy", "pytorch"):
+                    times[name].append(seconds_of(run))
+    medians = {name: float(np.median(taken)) for name, taken in times.items()}
+    scale = np.abs(ends["engine"]).max()
+    return [
+        {
+            "work": work.name,
+            "dtype": dtype,
+            "contender": name,
+            "seconds": seconds,
+            "ratio_to_engine": seconds / medians["engine"],
+            "agrees": None
+            if name in work.draws
+            else bool(np.abs(ends[name] - ends["engine"]).max() <= AGREEMENT[dtype] * scale),
+        }
+        for name, seconds in medians.items()
+    ]

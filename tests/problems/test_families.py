@@ -1,0 +1,222 @@
+"""Every family in the catalogue: what it claims is stated, and what is stated survives sampling."""
+
+import importlib
+import pkgutil
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.flatten_util import ravel_pytree
+
+import problems
+from problems.problem import STATED_WITH, InvalidParameter, Oracle, Problem, Regularity
+
+ROUNDING = 1e-9
+once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run briefly: compile fast
+VARIANTS = {
+    "problems.convex.logistic_regression": ({"l2": 0.01}, {"data": "breast_cancer", "l2": 0.001}),
+    "problems.convex.huber": ({"N": 5, "h": 0.5, "L": 3.0},),
+    "problems.convex.tight_deletion": ({"curvature": 0.0}, {"curvature": -2.0}),
+}
+
+
+def families() -> list[tuple[str, tuple[tuple[str, Any], ...]]]:
+    """Return module and parameters of every family file, with its defaults and with the variants above."""
+    found = []
+    for folder in pkgutil.iter_modules(problems.__path__, "problems."):
+        if folder.ispkg:
+            package = importlib.import_module(folder.name)
+            found += [module.name for module in pkgutil.iter_modules(package.__path__, folder.name + ".")]
+    return [(name, tuple(chosen.items())) for name in found for chosen in ({}, *VARIANTS.get(name, ()))]
+
+
+every_family = pytest.mark.parametrize(
+    ("module", "chosen"), families(), ids=lambda v: v.rsplit(".", 1)[-1] if isinstance(v, str) else str(dict(v))
+)
+
+
+@cache
+def instance(module: str, chosen: tuple[tuple[str, Any], ...]) -> Problem:
+    """Return one instance, made as the suite makes it: under `jit(vmap(make))`."""
+    make = importlib.import_module(module).make
+    made = once(jax.vmap(lambda key: make(key, **dict(chosen))))(jax.random.split(jax.random.key(7), 2))
+    return jax.tree.map(lambda leaf: leaf[1], made)
+
+
+def random_point(problem: Problem, key: jax.Array, scale: jax.Array | float) -> Any:
+    """Return a start moved by `scale` times normal numbers."""
+    start_key, move_key = jax.random.split(key)
+    flat, unravel = ravel_pytree(problem.init(start_key))
+    return unravel(flat + scale * jax.random.normal(move_key, flat.shape))
+
+
+def pair_on(problem: Problem, x: Any, y: Any) -> dict[str, jax.Array]:
+    """Return values, gradients and the move between two points, flat."""
+    (f_x, g_x), (f_y, g_y) = ((problem.value(z), ravel_pytree(problem.grad(z))[0]) for z in (x, y))
+    move = ravel_pytree(y)[0] - ravel_pytree(x)[0]
+    return {"f_x": f_x, "f_y": f_y, "g_x": g_x, "g_y": g_y, "move": move}
+
+
+@once
+def pair(problem: Problem, key: jax.Array, scale: jax.Array, distance: jax.Array) -> dict[str, jax.Array]:
+    """Return a random pair of points on the whole problem and, if it can be sampled, on two single records."""
+    x_key, move_key, record_key = jax.random.split(key, 3)
+    x = random_point(problem, x_key, scale)
+    flat, unravel = ravel_pytree(x)
+    y = unravel(flat + distance * jax.random.normal(move_key, flat.shape))
+    seen = pair_on(problem, x, y)
+    if Oracle.SAMPLE in problem.family.oracles:
+        for name, single in zip("ij", jax.random.split(record_key), strict=True):
+            record = problem.sample(single, 1)
+            seen |= {f"{key}_{name}": value for key, value in pair_on(record, x, y).items()}
+    if Oracle.RETAIN in problem.family.oracles:
+        seen["g_retained"] = ravel_pytree(problem.retained().grad(x))[0]
+    return seen
+
+
+points = given(
+    seed=st.integers(0, 2**31 - 1), scale=st.sampled_from([0.0, 0.3, 3.0]), distance=st.sampled_from([1e-3, 1.0])
+)
+
+
+def seen_at(problem: Problem, seed: int, scale: float, distance: float) -> dict[str, np.ndarray]:
+    return jax.tree.map(np.asarray, pair(problem, jax.random.key(seed), scale, distance))
+
+
+@every_family
+def test_claimed_constants_are_stated(module, chosen):
+    problem = instance(module, chosen)
+    for regularity, names in STATED_WITH.items():
+        if regularity in problem.family.regularity:
+            for name in names:
+                stated = getattr(problem.constants, name)
+                assert stated is not None and stated.shape == () and jnp.isfinite(stated), name
+
+
+@every_family
+def test_gradient_is_the_slope_of_the_value(module, chosen):
+    problem = instance(module, chosen)
+
+    @once
+    def slopes(key):
+        x_key, direction_key = jax.random.split(key)
+        flat, unravel = ravel_pytree(random_point(problem, x_key, 0.3))
+        direction = jax.random.normal(direction_key, flat.shape)
+        direction, h = direction / jnp.linalg.norm(direction), 1e-5
+        ahead, behind = (problem.value(unravel(flat + s * h * direction)) for s in (1, -1))
+        grad = ravel_pytree(problem.grad(unravel(flat)))[0]
+        return (ahead - behind) / (2 * h), grad @ direction, jnp.linalg.norm(grad), ahead
+
+    for key in jax.random.split(jax.random.key(1), 5):
+        difference, slope, size, level = slopes(key)
+        assert abs(difference - slope) <= 1e-6 * max(size, abs(level), 1e-3)
+
+
+@every_family
+@points
+def test_smoothness_and_convexity(module, chosen, seed, scale, distance):
+    problem = instance(module, chosen)
+    c, has, s = problem.constants, problem.family.regularity, seen_at(instance(module, chosen), seed, scale, distance)
+    moved, slack = np.linalg.norm(s["move"]), ROUNDING * (1 + abs(s["f_x"]) + abs(s["f_y"]))
+    change = s["g_y"] - s["g_x"]
+    if Regularity.SMOOTH in has:
+        assert np.linalg.norm(change) <= c.L * moved * (1 + ROUNDING) + slack
+    if Regularity.CONVEX in has:
+        assert s["f_y"] >= s["f_x"] + s["g_x"] @ s["move"] - slack
+    if Regularity.STRONGLY_CONVEX in has:
+        assert change @ s["move"] >= c.mu * moved**2 * (1 - ROUNDING) - slack * moved
+        assert s["f_y"] >= s["f_x"] + s["g_x"] @ s["move"] + 0.5 * c.mu * moved**2 - slack
+    if Regularity.QUADRATIC in has:
+        assert abs(s["f_y"] - s["f_x"] - 0.5 * (s["g_x"] + s["g_y"]) @ s["move"]) <= slack
+
+
+@every_family
+@points
+def test_lower_bounds(module, chosen, seed, scale, distance):
+    problem = instance(module, chosen)
+    c, has, s = problem.constants, problem.family.regularity, seen_at(instance(module, chosen), seed, scale, distance)
+    if Regularity.NONNEGATIVE in has:
+        assert s["f_x"] >= 0
+    if Regularity.LOWER_BOUNDED in has:
+        assert s["f_x"] >= c.f_star - ROUNDING * (1 + abs(c.f_star))
+    if Regularity.PL in has:
+        assert s["g_x"] @ s["g_x"] >= 2 * c.mu_pl * (s["f_x"] - c.f_star) * (1 - ROUNDING) - ROUNDING
+
+
+@every_family
+@points
+def test_every_record(module, chosen, seed, scale, distance):
+    problem = instance(module, chosen)
+    c, has, s = problem.constants, problem.family.regularity, seen_at(instance(module, chosen), seed, scale, distance)
+    if "g_x_i" in s:
+        change, moved = s["g_y_i"] - s["g_x_i"], np.linalg.norm(s["move"])
+        slack = ROUNDING * moved * (1 + np.linalg.norm(s["g_x_i"]))
+        if has & (Regularity.FINITE_SUM | Regularity.DELETABLE):
+            assert np.linalg.norm(change) <= c.L_max * moved * (1 + ROUNDING) + slack
+        if Regularity.RETAINS_CONVEXITY in has:
+            assert change @ s["move"] >= -slack * moved
+        if Regularity.RETAINS_STRONG_CONVEXITY in has:
+            assert change @ s["move"] >= c.mu_min * moved**2 - slack * moved
+        if Regularity.DELETABLE in has:  # a regulariser cancels in the difference
+            assert np.linalg.norm(s["g_x_i"] - s["g_x_j"]) <= 2 * c.G * (1 + ROUNDING)
+    if Regularity.DELETABLE in has:
+        disturbance = 2 * c.G * c.forgotten / c.n
+        assert np.linalg.norm(s["g_x"] - s["g_retained"]) <= disturbance * (1 + ROUNDING)
+
+
+@every_family
+def test_minimiser(module, chosen):
+    problem = instance(module, chosen)
+    if problem.x_star is not None:
+        start = ravel_pytree(problem.grad(problem.init(jax.random.key(3))))[0]
+        grad = ravel_pytree(problem.grad(problem.x_star))[0]
+        assert jnp.linalg.norm(grad) <= 1e-13 * (1 + jnp.linalg.norm(start))
+        assert jnp.allclose(problem.value(problem.x_star), problem.constants.f_star, rtol=1e-12, atol=1e-15)
+
+
+def z_score(draws: jax.Array, mean: jax.Array) -> float:
+    """Return the largest |mean of the draws - mean| in standard errors, over coordinates."""
+    error = draws.std(axis=0, ddof=1) / np.sqrt(len(draws))
+    return float(jnp.max(jnp.abs(draws.mean(axis=0) - mean) / (error + 1e-12)))
+
+
+@every_family
+def test_sampled_gradients_are_unbiased(module, chosen):
+    whole = instance(module, chosen)
+    if Oracle.SAMPLE not in whole.family.oracles:
+        pytest.skip("offers no sampling")
+    offered = [whole, whole.retained()] if Oracle.RETAIN in whole.family.oracles else [whole]
+    x, keys = random_point(whole, jax.random.key(5), 0.3), jax.random.split(jax.random.key(6), 4000)
+    for problem in offered:
+        draws = once(jax.vmap(lambda key, p=problem: ravel_pytree(p.sample(key, 2).grad(x))[0]))(keys)
+        assert z_score(draws, ravel_pytree(problem.grad(x))[0]) <= 5
+    if Regularity.FINITE_SUM in whole.family.regularity and whole.x_star is not None:
+        at_star = once(jax.vmap(lambda key: ravel_pytree(whole.sample(key, 1).grad(whole.x_star))[0]))(keys)
+        assert z_score(jnp.sum(at_star**2, axis=1)[:, None], whole.constants.sigma_star_sq) <= 5
+
+
+@pytest.mark.parametrize(
+    ("module", "chosen"),
+    [
+        ("problems.convex.quadratic", {"d": 1}),
+        ("problems.convex.logistic_regression", {"n": 20, "d": 10}),
+        ("problems.convex.logistic_regression", {"data": "breast_cancer"}),
+        ("problems.convex.logistic_regression", {"data": "nonsense", "l2": 0.1}),
+        ("problems.convex.logistic_regression", {"forgotten": 500}),
+        ("problems.convex.least_squares", {"n": 5}),
+        ("problems.convex.rank_deficient_least_squares", {"rank": 60}),
+        ("problems.convex.huber", {"h": 1.5}),
+        ("problems.convex.tight_deletion", {"forgotten": 0}),
+        ("problems.nonconvex.robust_regression", {"forgotten": 0}),
+        ("problems.nonconvex.mlp_classifier", {"records": 1797}),
+        ("problems.nonconvex.sine_squared", {"d": 0}),
+    ],
+)
+def test_meaningless_parameters_are_refused(module, chosen):
+    with pytest.raises(InvalidParameter):
+        importlib.import_module(module).make(jax.random.key(0), **chosen)
