@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from bench.engine import Carry, Lanes, Program, Record, segment, start_all
+from bench.engine import Carry, Lanes, Layout, Program, Record, layout_of, segment, start_all
 
 Device = Any  # `jax.Device` is no type for a checker
 
@@ -32,26 +32,32 @@ class Compiled:
     bytes: int
 
 
-def specs(tree: Any, axis: int | None) -> Any:
-    """Return, leaf by leaf, the partition that splits the axis `axis` (counted from the end if negative) over devices."""
+def split(tree: Any, axes: Any) -> Any:
+    """Return, leaf by leaf, the partition over devices of the axis that `axes` names (an int for all, None for none)."""
 
-    def spec(leaf: Any) -> PartitionSpec:
+    def spec(leaf: Any, axis: int | None) -> PartitionSpec:
         if axis is None:
             return PartitionSpec()
-        position = axis % leaf.ndim
-        return PartitionSpec(*("lanes" if i == position else None for i in range(leaf.ndim)))
+        return PartitionSpec(*("lanes" if i == axis % leaf.ndim else None for i in range(leaf.ndim)))
 
-    return jax.tree.map(spec, tree)
+    one = axes is None or isinstance(axes, int)
+    return jax.tree.map(lambda leaf: spec(leaf, axes), tree) if one else jax.tree.map(spec, tree, axes)
 
 
-def lane_specs(lanes: Lanes, by_seed: bool) -> Lanes:
+def split_lanes(lanes: Lanes, by_seed: bool) -> Lanes:
     """Return how a block of lanes lies on the devices: split by seed, or by setting where there are too few seeds."""
     return Lanes(
-        problem=specs(lanes.problem, 0 if by_seed and lanes.own_data else None),
-        keys=specs(lanes.keys, 0 if by_seed else None),
-        hp=specs(lanes.hp, 0 if by_seed else 1),
+        problem=split(lanes.problem, 0 if by_seed and lanes.own_data else None),
+        keys=split(lanes.keys, 0 if by_seed else None),
+        hp=split(lanes.hp, 0 if by_seed else 1),
         own_data=lanes.own_data,
     )
+
+
+def split_carry(carry: Carry, layout: Layout, by_seed: bool) -> Carry:
+    """Return how the carry of a block of lanes lies on the devices."""
+    after_seeds = jax.tree.map(lambda axis: 1 if axis == 0 else axis, layout.settings())
+    return split(carry, layout.seeds() if by_seed else after_seeds)
 
 
 def compile_segment(program: Program, lanes: Lanes, devices: tuple[Device, ...]) -> Compiled:
@@ -65,9 +71,9 @@ def compile_segment(program: Program, lanes: Lanes, devices: tuple[Device, ...])
         devices = devices[:1]
     mesh = jax.make_mesh((len(devices),), ("lanes",), (AxisType.Auto,), devices=devices)
     shapes = jax.eval_shape(partial(start_all, program), lanes)
-    carry_specs = specs(shapes, -2 if by_seed else -1)
+    carry_specs = split_carry(shapes, layout_of(program, lanes), by_seed)
     record_spec = PartitionSpec("lanes", None) if by_seed else PartitionSpec(None, "lanes")
-    lanes_specs = lane_specs(lanes, by_seed)
+    lanes_specs = split_lanes(lanes, by_seed)
 
     def place(tree: Any, spec: Any) -> Any:
         return jax.device_put(tree, jax.tree.map(lambda p: NamedSharding(mesh, p), spec))

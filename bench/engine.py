@@ -1,11 +1,11 @@
 """Advance all lanes of a group, segment by segment; nothing else.
 
-A lane is one seed times one setting. Both axes are `vmap`ped and are the *last* axes of the state, so that shared data times
-many lanes is one gemm, and what depends on the seed alone (draws, minibatches, own data) happens once for all settings. One
-compiled program advances every lane from step `t` by `k` steps, both traced, and reports the metrics and bounds there.
+A lane is one seed times one setting. Both axes are `vmap`ped, settings inside, so that what depends on the seed alone (draws,
+minibatches, own data) happens once for all settings. They are the last axes of vectors, so that shared data times
+many lanes is one gemm (`Layout`). One compiled program advances every lane from step `t` by `k` steps, both traced, and
+reports the metrics and bounds there.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -140,25 +140,60 @@ def observe(program: Program, problem: Problem, carry: Carry, hp: Any, t: Array)
     return Record(metrics, bounds, admitted, floors)
 
 
-def over_lanes(lane: Callable[..., Any], lanes: Lanes, carry: Carry | None = None) -> Any:
-    """Return `lane(problem, carry, keys, hp)` mapped over settings, then seeds, with the lane axes last in every result."""
-    data = 0 if lanes.own_data else None
-    over_settings = jax.vmap(lane, (None, -1, None, -1), -1)
-    over_seeds = jax.vmap(over_settings, (data, -2, 0, 0), -2)
-    return over_seeds(lanes.problem, carry, lanes.keys, lanes.hp)
+@dataclass(frozen=True)
+class Layout:
+    """Where the lane axes of each leaf stand: last for scalars and vectors, first for matrices and above.
+
+    A vector's lanes are then the columns of one gemm with shared data; a matrix's lanes are the batch of a batched gemm, which
+    the compiler would otherwise transpose to the front at every step. Trees of axes, as `vmap` and sharding take them.
+    """
+
+    shapes: Any  # of one lane's carry
+
+    def seeds(self) -> Any:
+        """Return, leaf by leaf, the axis of the seeds (as long as both lane axes are there)."""
+        return jax.tree.map(lambda leaf: 0 if leaf.ndim >= 2 else -2, self.shapes)
+
+    def settings(self) -> Any:
+        """Return, leaf by leaf, the axis of the settings (the seeds' axis already gone)."""
+        return jax.tree.map(lambda leaf: 0 if leaf.ndim >= 2 else -1, self.shapes)
+
+
+def layout_of(program: Program, lanes: Lanes) -> Layout:
+    """Return the layout of the carry of these lanes."""
+
+    def one(lanes: Lanes) -> Carry:
+        problem = jax.tree.map(lambda leaf: leaf[0], lanes.problem) if lanes.own_data else lanes.problem
+        return start(program, problem, lanes.keys[0], jax.tree.map(lambda leaf: leaf[0, 0], lanes.hp))
+
+    return Layout(jax.eval_shape(one, lanes))
 
 
 def start_all(program: Program, lanes: Lanes) -> Carry:
     """Return every lane before its first step."""
-    return over_lanes(lambda problem, _, keys, hp: start(program, problem, keys, hp), lanes)
+    layout, data = layout_of(program, lanes), 0 if lanes.own_data else None
+    over_settings = jax.vmap(partial(start, program), (None, None, -1), layout.settings())
+    return jax.vmap(over_settings, (data, 0, 0), layout.seeds())(lanes.problem, lanes.keys, lanes.hp)
+
+
+def advance_all(program: Program, lanes: Lanes, carry: Carry, t: Array) -> Carry:
+    """Return every lane after step `t`."""
+    layout, data = layout_of(program, lanes), 0 if lanes.own_data else None
+    seeds, settings = layout.seeds(), layout.settings()
+    over_settings = jax.vmap(partial(advance, program), (None, settings, None, -1, None), settings)
+    over_seeds = jax.vmap(over_settings, (data, seeds, 0, 0, None), seeds)
+    return over_seeds(lanes.problem, carry, lanes.keys, lanes.hp, t)
+
+
+def observe_all(program: Program, lanes: Lanes, carry: Carry, t: Array) -> Record:
+    """Return what is written down about every lane after `t` steps, in arrays (seeds, settings)."""
+    layout, data = layout_of(program, lanes), 0 if lanes.own_data else None
+    over_settings = jax.vmap(partial(observe, program), (None, layout.settings(), -1, None), -1)
+    return jax.vmap(over_settings, (data, layout.seeds(), 0, None), 0)(lanes.problem, carry, lanes.hp, t)
 
 
 def segment(program: Program, lanes: Lanes, carry: Carry, t: Array, k: Array) -> tuple[Carry, Record]:
     """Advance every lane from step `t` by `k` steps and observe it there; at t = 0 the lanes are started first."""
-
-    def body(i: Array, carry: Carry) -> Carry:
-        return over_lanes(lambda problem, c, keys, hp: advance(program, problem, c, keys, hp, i), lanes, carry)
-
     carry = lax.cond(t == 0, lambda: start_all(program, lanes), lambda: carry)
-    carry = lax.fori_loop(t, t + k, body, carry)
-    return carry, over_lanes(lambda problem, c, keys, hp: observe(program, problem, c, hp, t + k), lanes, carry)
+    carry = lax.fori_loop(t, t + k, lambda i, carry: advance_all(program, lanes, carry, i), carry)
+    return carry, observe_all(program, lanes, carry, t + k)

@@ -31,7 +31,7 @@ RESAMPLES, TAILS = 1000, (0.025, 0.975)
 
 @dataclass(frozen=True)
 class Cells:
-    """Lanes x checkpoints of one theorem: `ratio` is value / bound, NaN where not judged; `allowed` its leeway above 1."""
+    """Lanes x checkpoints: `ratio` is value / bound, NaN where not judged, `allowed` the leeway above 1."""
 
     ratio: np.ndarray
     allowed: np.ndarray
@@ -187,38 +187,55 @@ def _over_seeds(cells: Cells, lanes: np.ndarray, step: int, holds: str) -> tuple
     return float(low), float(high)
 
 
+def _combined(cells: Cells, lanes: np.ndarray, holds: str) -> dict[str, Any] | None:
+    """Return what the seeds of one setting say together, None where nothing of it is judged."""
+    judged = np.flatnonzero(~np.isnan(cells.ratio[lanes]).all(0))
+    if not len(judged):
+        return None
+    block = np.ix_(lanes, judged)
+    ratio, allowed = cells.ratio[block], cells.allowed[block]
+    seeds = np.sum(~np.isnan(ratio), axis=0)
+    # to a sign test infinity is a large value; to a mean it is a broken promise anyway, which `broken` says
+    finite = np.where(np.isinf(ratio), 1e300 if holds == IN_MEDIAN else 1.0, ratio)
+    tails = _median_tails if holds == IN_MEDIAN else _mean_tails
+    most = int(seeds.max())
+    beyond = _centre(ratio - 1 - allowed, holds) > 0
+    if cells.two_sided:
+        beyond |= _centre(1 - allowed - ratio, holds) > 0
+    size = cells.size(_centre(ratio, holds), _masked_mean(cells.rounding[block], seeds))
+    return {
+        "p_value": float(tails(finite, allowed, cells.two_sided).min()),
+        "least_p": 2.0 ** (cells.two_sided - most) if holds == IN_MEDIAN else float(most < FEWEST_FOR_T),
+        "cells": len(judged),
+        "seeds": most,
+        "doubtful": bool(beyond.any()),
+        "max_ratio": float(size.max()),
+        "step": int(judged[size.argmax()]),
+        "lanes": lanes,
+    }
+
+
 def _statistical(cells: Cells, setting: np.ndarray, holds: str) -> dict[str, Any]:
     """Return the fields of a `Finding` that come from means or medians over the seeds of each setting."""
-    p_value, count, doubtful, least_p, most, worst = 1.0, 0, False, 1.0, 0, (-np.inf, np.arange(0), 0)
-    for chosen in np.unique(setting):
-        lanes = np.flatnonzero(setting == chosen)
-        judged = np.flatnonzero(~np.isnan(cells.ratio[lanes]).all(0))
-        if not len(judged):
-            continue
-        block = np.ix_(lanes, judged)
-        ratio, allowed = cells.ratio[block], cells.allowed[block]
-        seeds = int(np.sum(~np.isnan(ratio), axis=0).max())
-        tails = _median_tails if holds == IN_MEDIAN else _mean_tails
-        finite = (
-            np.where(np.isinf(ratio), 1e300, ratio) if holds == IN_MEDIAN else np.where(np.isinf(ratio), 1.0, ratio)
-        )
-        p_value = min(p_value, float(tails(finite, allowed, cells.two_sided).min()))
-        least_p = min(least_p, 2.0 ** (cells.two_sided - seeds) if holds == IN_MEDIAN else float(seeds < FEWEST_FOR_T))
-        most = max(most, seeds)
-        count += len(judged)
-        above = _centre(ratio - 1 - allowed, holds) > 0
-        below = _centre(1 - allowed - ratio, holds) > 0 if cells.two_sided else False
-        doubtful |= bool(np.any(above | below))
-        size = cells.size(_centre(ratio, holds), _masked_mean(cells.rounding[block], np.sum(~np.isnan(ratio), axis=0)))
-        if size.max() > worst[0]:
-            worst = (float(size.max()), lanes, int(judged[size.argmax()]))
-    low, high = _over_seeds(cells, worst[1], worst[2], holds)
-    nearest = cells.size(cells.ratio[worst[1], worst[2]], cells.rounding[worst[1], worst[2]])
+    said = [_combined(cells, np.flatnonzero(setting == chosen), holds) for chosen in np.unique(setting)]
+    known = [one for one in said if one is not None]
+    worst = max(known, key=lambda one: one["max_ratio"])
+    lanes, step = worst["lanes"], worst["step"]
+    low, high = _over_seeds(cells, lanes, step, holds)
+    farthest = np.nanargmax(cells.size(cells.ratio[lanes, step], cells.rounding[lanes, step]))
     return {
-        "p_value": p_value, "cells": count, "least_p": least_p, "seeds": most, "doubtful": doubtful, "max_ratio": worst[0],
-        "low": low, "high": high, "at_step": worst[2], "at_lane": int(worst[1][np.nanargmax(nearest)]),
+        "p_value": min(one["p_value"] for one in known),
+        "least_p": min(one["least_p"] for one in known),
+        "cells": sum(one["cells"] for one in known),
+        "seeds": max(one["seeds"] for one in known),
+        "doubtful": any(one["doubtful"] for one in known),
+        "max_ratio": worst["max_ratio"],
+        "low": low,
+        "high": high,
+        "at_step": step,
+        "at_lane": int(lanes[farthest]),
         "broken": holds == IN_EXPECTATION and bool(np.isinf(cells.ratio).any()),
-    }  # fmt: skip
+    }
 
 
 def _slack_at_end(ratio: np.ndarray, judged: np.ndarray) -> np.ndarray:
@@ -230,7 +247,7 @@ def _slack_at_end(ratio: np.ndarray, judged: np.ndarray) -> np.ndarray:
 def judge(group: Group, theorem: TheoremRecord) -> Finding:
     """Return what `group` says of `theorem`; the verdict itself needs the level that a whole report shares."""
     cells, admitted = cells_of(group, theorem)
-    judged = ~np.isnan(cells.ratio).all(1)
+    judged = np.any(~np.isnan(cells.ratio), axis=1)
     counts = {
         "lanes": len(judged),
         "judged": int(judged.sum()),

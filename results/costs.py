@@ -45,12 +45,12 @@ def performance_profile(groups: list[Group], metric: str = COST_METRIC, accuracy
     costs = costs_to_reach(merge(groups), metric, accuracy)
     if costs.empty:
         return None
-    shared = costs.groupby("problem")["algorithm"].transform("nunique") > 1
-    costs = costs[shared]
+    several = costs.drop_duplicates(["problem", "algorithm"])["problem"].value_counts() > 1
+    costs = costs.loc[costs["problem"].isin(several.index[several])]
     if costs.empty:
         return None
     with np.errstate(invalid="ignore"):
-        medians = costs.groupby(["algorithm", "problem", "setting"])["cost"].median().rename("median").reset_index()
+        medians = costs.groupby(["algorithm", "problem", "setting"])["cost"].median().reset_index(name="median")
     best = medians.sort_values("median", kind="stable").drop_duplicates(["algorithm", "problem"])
     costs = costs.merge(best[["algorithm", "problem", "setting"]])
     fewest = costs.groupby(["problem", "seed"])["cost"].transform("min")
@@ -85,7 +85,7 @@ def _profile_figure(costs: pd.DataFrame, metric: str, accuracy: float) -> Figure
 
 
 def _front_rows(group: Group, metric: str) -> pd.DataFrame:
-    """Return the last values of `metric` with the rewind fraction K/T (T the setting's own, or the steps of the run)."""
+    """Return the last values of `metric` with the rewind fraction K/T (T of the setting, or the steps of the run)."""
     runs = group.runs
     T = runs["hp_T"] if "hp_T" in runs else runs["steps"]
     return pd.DataFrame(
@@ -113,7 +113,7 @@ def front(groups: list[Group]) -> Figure | None:
     titles = ["privacy: distance to the retrained model", "utility"]
     for axis, metric, name in zip(axes, panels, titles, strict=False):
         rows = pd.concat([_front_rows(group, metric) for group in speaking if metric in group.metrics])
-        rows = rows[np.isfinite(rows["value"]) & np.isfinite(rows["fraction"])]
+        rows = rows.loc[np.isfinite(rows[["value", "fraction"]].to_numpy()).all(1)]
         _front_panel(axis, rows)
         axis.set(xlabel="cost: rewind fraction K / T", ylabel=metric)
         title(axis, name)
@@ -125,11 +125,12 @@ def _front_panel(axis: Axes, rows: pd.DataFrame) -> None:
     one_problem = len({problem for _, problem in lines}) == 1
     for (algorithm, problem), colour in zip(lines, sns.color_palette("colorblind", len(lines)), strict=True):
         chosen = rows[(rows["algorithm"] == algorithm) & (rows["problem"] == problem)]
-        spread = chosen.groupby("fraction")["value"].quantile([0.1, 0.5, 0.9]).unstack()
+        spread = pd.DataFrame({q: chosen.groupby("fraction")["value"].quantile(q) for q in (0.1, 0.5, 0.9)})
         name = algorithm if one_problem else short(f"{algorithm} · {problem}", 44)
         axis.plot(spread.index, spread[0.5], "o-", color=colour, ms=4, lw=1.5, label=name)
         axis.fill_between(spread.index, spread[0.1], spread[0.9], color=colour, alpha=0.18, lw=0)
-    positive = rows["value"][rows["value"] > 0]
+    values = rows["value"].to_numpy()
+    positive = values[values > 0]
     if len(positive):
-        axis.set_yscale("symlog", linthresh=max(float(positive.quantile(0.02)), 1e-300))
+        axis.set_yscale("symlog", linthresh=max(float(np.quantile(positive, 0.02)), 1e-300))
     axis.legend(loc="lower left", frameon=False, fontsize=8)

@@ -16,6 +16,7 @@ from results.costs import front, performance_profile
 from results.schema import CLAIM, CONTROL, Group
 from results.store import CannotWrite, merge
 from results.style import BROKEN_COLOUR, HELD_COLOUR, INK, QUIET, blank, headline, short, title
+from results.tables import lines_of
 from results.trajectories import trajectories
 from results.verdicts import rows_of, verdicts
 
@@ -50,7 +51,7 @@ def _rate_panel(axis: Axes, table: pd.DataFrame, model: str) -> None:
 
 def measured_against_promised(table: pd.DataFrame) -> Figure | None:
     """Return measured rates (95 % interval) against promised ones, a dot a theorem x problem, a panel a model."""
-    table = table[np.isfinite(table[["rate", "rate_low", "rate_high", "promised_rate"]].to_numpy(float)).all(1)]
+    table = table.loc[np.isfinite(table[["rate", "rate_low", "rate_high", "promised_rate"]].to_numpy(float)).all(1)]
     models = [model for model in DECAYS if (table["rate_model"] == model).any()]
     if not models:
         return None
@@ -66,7 +67,7 @@ def tightness(table: pd.DataFrame) -> Figure:
 
     At 1 a bound is just met. Of more than 60 rows the loosest are left out, ratios beyond the axis stand at its edge.
     """
-    rows = table[table["max_ratio"].notna()].sort_values(["role", "max_ratio"], ascending=[False, True])
+    rows = table.loc[table["max_ratio"].notna()].sort_values(["role", "max_ratio"], ascending=[False, True])
     left_out = max(0, len(rows) - MOST_ROWS)
     rows = rows.tail(MOST_ROWS).reset_index(drop=True)
     worst = np.clip(rows["max_ratio"].to_numpy(float), 1 / EDGE, EDGE)
@@ -80,7 +81,7 @@ def tightness(table: pd.DataFrame) -> Figure:
             hollow = {"facecolors": "white", "edgecolors": colour, "marker": marker, "s": 16}
             axis.scatter(at_end[chosen], chosen, label=f"{role}s, at the end", zorder=2, **hollow)
     axis.axvline(1, color=INK, lw=1)
-    names = [short(f"{row.theorem} · {row.problem}", 74) for row in rows.itertuples()]
+    names = [short(f"{row.theorem} · {row.problem}", 74) for row in lines_of(rows)]
     axis.set_yticks(range(len(rows)), names, fontsize=6.5)
     axis.set(xscale="log", ylim=(-0.7, len(rows) - 0.3), xlabel="measured / bound")
     axis.grid(axis="y", visible=False)
@@ -95,7 +96,7 @@ def figures(groups: list[Group], table: pd.DataFrame) -> Iterator[tuple[str, Fig
     """Yield every figure that these results allow with its stable name; `table` is that of `verdicts`."""
     groups = merge(groups)
     overviews = {
-        "tightness": tightness(table) if table["max_ratio"].notna().any() else None,
+        "tightness": tightness(table) if np.any(table["max_ratio"].notna()) else None,
         "rates": measured_against_promised(table),
         "performance_profile": performance_profile(groups),
         "unlearning_front": front(groups),

@@ -7,6 +7,8 @@ import pandas as pd
 
 from results.schema import Group, TheoremRecord
 
+TRACES = ["lane", "group", "step", "oracle_calls", "metric", "value", "theorem", "bound", "admitted", "floor"]
+
 
 def runs_frame(groups: list[Group]) -> pd.DataFrame:
     """Return the `runs` table of `results.schema`: one row a lane, `lane` counted over all `groups`."""
@@ -57,7 +59,7 @@ def traces_frame(groups: list[Group]) -> pd.DataFrame:
     `metric`, `theorem` and `group` are categorical; `theorem` is missing, and bound and floor NaN, where no theorem
     speaks of the metric. `lane` is that of `runs_frame` of the same groups.
     """
-    pieces, metrics, theorems, names, first = [], [], [], [], 0
+    pieces, metrics, theorems, first = [], [], [], 0
     for group in groups:
         lanes = np.arange(first, first + len(group.runs))
         first += len(group.runs)
@@ -65,26 +67,13 @@ def traces_frame(groups: list[Group]) -> pd.DataFrame:
             pieces.append(_trace(group, lanes, metric, theorem))
             metrics.append(metric)
             theorems.append(theorem.name if theorem else None)
-            names.append(str(group.runs["group"].iloc[0]) if "group" in group.runs else None)
     if not pieces:
-        return pd.DataFrame()
+        return pd.DataFrame(columns=pd.Index(TRACES))
     counts = [len(piece["lane"]) for piece in pieces]
     columns: dict[str, Any] = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-    labels = {"group": names, "metric": metrics, "theorem": theorems}
-    columns |= {name: _labels(texts, counts) for name, texts in labels.items()}
-    order = [
-        "lane",
-        "group",
-        "step",
-        "oracle_calls",
-        "metric",
-        "value",
-        "theorem",
-        "bound",
-        "admitted",
-        "floor",
-    ]
-    return pd.DataFrame({name: columns[name] for name in order}, copy=False)
+    columns |= {"metric": _labels(metrics, counts), "theorem": _labels(theorems, counts)}
+    columns["group"] = pd.Categorical(runs_frame(groups)["group"]).take(columns["lane"])
+    return pd.DataFrame({name: columns[name] for name in TRACES}, copy=False)
 
 
 def frame(groups: list[Group]) -> pd.DataFrame:

@@ -93,7 +93,7 @@ def compare(t: np.ndarray, curve: np.ndarray) -> dict[str, float]:
 def _usable(curves: np.ndarray, floor: np.ndarray, average: str) -> np.ndarray:
     if average == MEAN:
         curves, floor = curves.mean(0, keepdims=True), floor.mean(0, keepdims=True)
-    return (curves > np.maximum(floor, 0)).all(0)
+    return np.all(curves > np.maximum(floor, 0), axis=0)
 
 
 def window(steps: np.ndarray, curves: np.ndarray, floor: np.ndarray | float, average: str) -> np.ndarray:

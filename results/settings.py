@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from results.schema import Group
 
@@ -23,7 +22,7 @@ def _written(group: Group, setting: int) -> dict[str, Any]:
 
 def labels(group: Group) -> dict[int, str]:
     """Return a label such as `eta=0.5/L` for each setting, of what differs between them (all of it in a single one)."""
-    settings = {int(index): _written(group, int(index)) for index in pd.unique(group.runs["setting"])}
+    settings = {int(index): _written(group, int(index)) for index in dict.fromkeys(group.runs["setting"])}
     names = list(dict.fromkeys(name for written in settings.values() for name in written))
     differing = [name for name in names if len({str(written.get(name)) for written in settings.values()}) > 1]
     return {

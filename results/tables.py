@@ -49,7 +49,12 @@ def rates_table(groups: list[Group]) -> pd.DataFrame:
                 measured = rate.model, rate.value, rate.low, rate.high, promise, window, rate.points, rate.seeds
                 where = theorem, algorithm, problem, role, names[index], part.theorem.metric
                 rows.append((*where, *measured, rate.r_squared, rate.interval))
-    return pd.DataFrame(rows, columns=RATE_COLUMNS)
+    return pd.DataFrame(rows, columns=pd.Index(RATE_COLUMNS))
+
+
+def lines_of(table: pd.DataFrame) -> list[Any]:
+    """Return the rows, each with the columns as attributes."""
+    return list(table.itertuples())
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -120,10 +125,11 @@ def verdict_terminal(table: pd.DataFrame) -> Table:
     for index, name in enumerate(VERDICT_HEAD):
         justify = "left" if index < 3 else "right"
         shown.add_column(name, overflow="fold", no_wrap=index > 1, justify=justify)
-    for (role, algorithm), rows in table.groupby(["role", "algorithm"], sort=True):
+    for role, algorithm in sorted(set(zip(table["role"], table["algorithm"], strict=True))):
+        rows = table.loc[(table["role"] == role) & (table["algorithm"] == algorithm)]
         wanted = "" if role == CLAIM else " (controls)"
         shown.add_row(f"[bold cyan]{algorithm}[/]{wanted}")
-        for row in rows.itertuples():
+        for row in lines_of(rows):
             cells = _verdict_cells(row)
             good = row.verdict == row.expected
             colour = "green" if good else "red" if role != CLAIM else COLOURS[str(row.verdict)]
@@ -138,7 +144,7 @@ def rates_terminal(table: pd.DataFrame) -> Table:
     head = ["theorem", "problem", "setting", "model", "measured [95%]", "promised", "window"]
     for index, name in enumerate(head):
         shown.add_column(name, overflow="fold", no_wrap=index > 2)
-    for row in table.itertuples():
+    for row in lines_of(table):
         measured = interval(row.rate, row.rate_low, row.rate_high).replace("[", r"\[")
         texts = [str(text).replace("[", r"\[") for text in (row.theorem, row.problem, row.setting, row.model)]
         shown.add_row(*texts, measured, number(row.promised_rate), str(row.window))
@@ -154,8 +160,8 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
 def verdict_markdown(table: pd.DataFrame) -> str:
     """Return the verdicts as Markdown, for a README."""
     rows = [
-        [f"`{row.theorem}`", f"`{row.problem}`", row.source, str(row.role), f"**{row.verdict}**", *_verdict_cells(row)[3:]]
-        for row in table.itertuples()
+        [f"`{row.theorem}`", f"`{row.problem}`", row.source, row.role, f"**{row.verdict}**", *_verdict_cells(row)[3:]]
+        for row in lines_of(table)
     ]  # fmt: skip
     return markdown(["theorem", "problem", "source", "role", *VERDICT_HEAD[2:]], rows) + f"\n{VERDICT_NOTE}.\n"
 
@@ -165,6 +171,6 @@ def rates_markdown(table: pd.DataFrame) -> str:
     rows = [
         [f"`{row.theorem}`", f"`{row.problem}`", str(row.setting), str(row.model),
          interval(row.rate, row.rate_low, row.rate_high), number(row.promised_rate), str(row.window)]
-        for row in table.itertuples()
+        for row in lines_of(table)
     ]  # fmt: skip
     return markdown(["theorem", "problem", "setting", "model", "measured [95 %]", "promised", "steps"], rows)

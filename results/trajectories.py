@@ -61,7 +61,7 @@ def _panel(axis: Axes, parts: list[Part], problem: str) -> bool:
     names = [short(labels(part.group)[index], 30) for part, index, _ in shown]
     handles = [Line2D([], [], color=colour, lw=2, label=name) for name, colour in zip(names, colours, strict=True)]
     corner = "lower left" if parts[0].group.role == CLAIM else "upper left"
-    axis.legend(handles=handles, loc=corner, handlelength=1.2, frameon=False, fontsize=8)
+    axis.legend(handles=handles, loc=corner, handlelength=1.2, fontsize=8, framealpha=0.75, edgecolor="none")
     return len(shown) < len(choices)
 
 

@@ -24,6 +24,7 @@ from results.store import merge
 
 HELD, VIOLATED, INCONCLUSIVE, NOT_ADMITTED = "held", "violated", "inconclusive", "not admitted"
 ALPHA = 0.05
+COUNTS = ("judged", "not_admitted", "diverged")
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,6 @@ def _verdict(parts: list[Part], findings: list[Finding], p_value: float, alpha: 
         theorem=theorem.name,
         algorithm=str(runs["algorithm"].iloc[0]),
         problem=str(runs["problem"].iloc[0]),
-        source=theorem.source,
         role=role,
         verdict=_conclusion(theorem, findings, p_value, alpha, rows),
         expected=VIOLATED if role == CONTROL else HELD,
@@ -214,14 +214,12 @@ def _verdict(parts: list[Part], findings: list[Finding], p_value: float, alpha: 
         max_ratio_low=findings[worst].low,
         max_ratio_high=findings[worst].high,
         at_step=findings[worst].at_step,
-        judged=sum(finding.judged for finding in findings),
-        not_admitted=sum(finding.not_admitted for finding in findings),
-        diverged=sum(finding.diverged for finding in findings),
         slack_at_end=float(np.median(slack)) if len(slack) else np.nan,
         p_value=p_value,
         alpha=alpha,
         why=parts[0].group.control,
-        **{name: getattr(theorem, name) for name in ("statement", "metric", "condition", "holds", "kind")},
+        **{name: getattr(theorem, name) for name in ("source", "statement", "metric", "condition", "holds", "kind")},
+        **{name: sum(getattr(finding, name) for finding in findings) for name in COUNTS},
         **_place(parts[worst], findings[worst]),
         **_headline_rate(parts),
     )

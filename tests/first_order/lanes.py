@@ -1,7 +1,7 @@
 """A plain oracle for the engine: one jitted loop that runs a method and writes a theorem's two sides down."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -17,10 +17,13 @@ from bench.selector import parse_selector
 from problems.problem import Problem
 
 
+FAST = {"xla_backend_optimization_level": 0}  # run briefly: compile fast
+
+
 @partial(
     jax.jit,
     static_argnames=("algorithm", "theorems", "steps"),
-    compiler_options={"xla_backend_optimization_level": 0},  # run briefly: compile fast
+    compiler_options=FAST,
 )
 def curves(algorithm: Algorithm, theorems: tuple[Theorem, ...], problem: Problem, hp: Any, keys: Array, steps: int):
     """Return each theorem's values and bounds (lanes, steps) at t = 1..steps and floors (lanes,).
@@ -75,11 +78,12 @@ def judged(
     return [np.asarray(side) for side in curves(algorithm, (theorem,), problem, lanes, keys, steps)[0]]
 
 
+@cache
 def chosen(selector: str) -> Problem:
     """Return the instance that a selector names."""
     (point,) = parse_selector(selector).points()
     module, _ = catalogue.load("problems", parse_selector(selector).name)
-    return jax.jit(lambda key: module.make(key, **point))(jax.random.key(2))
+    return jax.jit(lambda key: module.make(key, **point), compiler_options=FAST)(jax.random.key(2))
 
 
 def setting(algorithm: Algorithm, text: str, problem: Problem) -> Any:

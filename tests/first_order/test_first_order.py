@@ -72,7 +72,7 @@ def test_stochastic_bounds_hold_in_the_mean(theorem, batch_size):
     problem, algorithm = chosen("least_squares[n=60,d=6]"), stochastic_gradient_descent.algorithm
     hp = setting(algorithm, STOCHASTIC[theorem.name], problem).replace(batch_size=batch_size)
     assert theorem.admits(problem.constants, hp)
-    values, bounds, floors = judged(algorithm, theorem, problem, hp, 64, 1000)
+    values, bounds, floors = judged(algorithm, theorem, problem, hp, 32, 600)
     assert np.isfinite(bounds[:, -1]).all()
     assert not is_violated(theorem, values, bounds, floors)
 
