@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
+from rich.table import Table
 
 from bench import manifest
 from bench.errors import UserError
@@ -13,6 +14,12 @@ from results import store
 from results.schema import Group
 
 WIDTH_OF_A_FILE = 140  # columns, where no terminal says how many there are
+
+
+def show(table: Table) -> None:
+    """Print a table, at a fixed width where no terminal says its own."""
+    console = Console()
+    (console if console.is_terminal else Console(width=WIDTH_OF_A_FILE)).print(table)
 
 
 @dataclass(frozen=True)
@@ -39,10 +46,9 @@ class Conclusions:
 
     def print_verdicts(self) -> None:
         """Print the verdict table."""
-        from results.tables import verdict_table
+        from results.tables import verdict_terminal
 
-        console = Console()
-        (console if console.is_terminal else Console(width=WIDTH_OF_A_FILE)).print(verdict_table(self.verdicts))
+        show(verdict_terminal(self.verdicts))
 
     def write_report(self) -> Path:
         """Write the report into the folder unless it is newer than every group, and return its path."""

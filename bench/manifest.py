@@ -6,7 +6,7 @@ The folder is a cache that may hold more; tables, figures and the report speak o
 import json
 import os
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,4 +63,6 @@ def load(folder: Path) -> tuple[list[Group], int]:
     there = [path for path in paths if path.exists()]
     if not there:
         raise store.NoResults(f"{folder}: no group of the last command is finished; run it again")
-    return [store.read(path) for path in there], len(paths) - len(there)
+    groups = [store.read(path) for path in there]
+    told = [replace(g, description={**g.description, "skipped": manifest.skipped}) for g in groups]
+    return told, len(paths) - len(there)

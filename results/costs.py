@@ -110,6 +110,7 @@ def front(groups: list[Group]) -> Figure | None:
     useful = next((name for name in UTILITY if any(name in group.metrics for group in speaking)), None)
     panels = [SENSITIVITY, *([useful] if useful else [])]
     figure, axes = blank(4.9 * max(len(panels), 1.25), 4.0, 1, len(panels))
+    headline(figure, "Unlearning: what rewinding buys (median and 10–90 % over runs)")
     titles = ["privacy: distance to the retrained model", "utility"]
     for axis, metric, name in zip(axes, panels, titles, strict=False):
         rows = pd.concat([_front_rows(group, metric) for group in speaking if metric in group.metrics])

@@ -20,12 +20,6 @@ from results.tables import interval, number, rates_table
 from results.verdicts import ALPHA, HELD, INCONCLUSIVE, NOT_ADMITTED, VIOLATED, all_as_expected, verdicts
 
 LETTERS = {"geometric": "q", "power": "p", "logarithmic": "C"}
-FIGURE_TITLES = {
-    "tightness": "How tight the bounds are",
-    "rates": "Measured against promised rates",
-    "performance_profile": "Performance profile",
-    "unlearning_front": "Unlearning: privacy and utility against cost",
-}
 
 
 def _headline(table: pd.DataFrame, groups: list[Group]) -> dict[str, Any]:
@@ -56,11 +50,6 @@ def _breakable(text: str) -> Markup:
     return Markup(re.sub(r"([,_]|(?=\[))", r"\1<wbr>", str(escape(text))))
 
 
-def _figure_title(name: str) -> str:
-    role = "Control: " if name.startswith("control_") else ""
-    return FIGURE_TITLES.get(name, role + name.removeprefix("control_").removeprefix("trajectory_").replace("_", " "))
-
-
 def _skipped(groups: list[Group]) -> list[dict[str, Any]]:
     """Return the pairs that were not run and why, as the descriptions list them under `skipped`, each once."""
     pairs = [pair for group in groups for pair in group.description.get("skipped", [])]
@@ -86,7 +75,7 @@ def html(groups: list[Group], table: pd.DataFrame | None = None) -> str:
         claims=[(name, list(rows.itertuples())) for name, rows in table[table["role"] == CLAIM].groupby("algorithm")],
         controls=list(table[table["role"] == CONTROL].itertuples()),
         rates=list(rates_table(groups).itertuples()),
-        figures=[(_figure_title(name), _picture(figure)) for name, figure in figures(groups, table)],
+        figures=[(name.replace("_", " "), _picture(figure)) for name, figure in figures(groups, table)],
         skipped=_skipped(groups),
         systems=_systems(groups),
         configuration=[json.dumps(group.description, indent=1, sort_keys=True, default=str) for group in groups],

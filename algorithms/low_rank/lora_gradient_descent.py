@@ -147,7 +147,7 @@ CONDITION = "selfnorm: 0 < c <= 1; mk_theory: L >= 1"
 descent = Theorem(
     name="lora_gradient_descent_descent",
     statement="sum_(s<t) eta_s |grad J(V_s)|^2 <= (J(V_0) - J(V_t))/kappa(c)",
-    source=Source("derived here", 2025, SOURCE.title, "algorithms/low_rank/lora_gradient_descent.py, (L2)"),
+    source=Source("derived here", 2026, SOURCE.title, "algorithms/low_rank/lora_gradient_descent.py, (L2)"),
     assumes=Regularity.SMOOTH_IN_WEIGHT,
     metric=DISSIPATED,
     given=(initial(WEIGHT_GAP), WEIGHT_GAP),
@@ -164,7 +164,7 @@ descent = Theorem(
 path = Theorem(
     name="lora_gradient_descent_path",
     statement="min_(s<=t) |grad J(V_s)|^2 <= (J(V_0) - inf ell)/(kappa(c) sum_(s<t) eta_s)",
-    source=Source("derived here", 2025, SOURCE.title, "algorithms/low_rank/lora_gradient_descent.py, (A1)"),
+    source=Source("derived here", 2026, SOURCE.title, "algorithms/low_rank/lora_gradient_descent.py, (A1)"),
     assumes=Regularity.SMOOTH_IN_WEIGHT,
     metric=best(GRADIENT_NORM_SQ),
     given=(initial(WEIGHT_GAP), STEP_SUM),
@@ -183,7 +183,7 @@ path = Theorem(
 rate = Theorem(
     name="lora_gradient_descent_rate",
     statement="min_(s<=t) |grad J(V_s)|^2 <= D (a + sqrt(a^2 + 2 b c t))/(2 kappa c t), D = J(V_0) - inf ell",
-    source=Source("derived here", 2025, SOURCE.title, "algorithms/low_rank/lora_gradient_descent.py, (A2)"),
+    source=Source("derived here", 2026, SOURCE.title, "algorithms/low_rank/lora_gradient_descent.py, (A2)"),
     assumes=Regularity.SMOOTH_IN_WEIGHT,
     metric=best(GRADIENT_NORM_SQ),
     given=(initial(WEIGHT_GAP), initial(ADAPTER_NORM_SQ)),

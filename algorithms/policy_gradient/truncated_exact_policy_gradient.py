@@ -105,7 +105,7 @@ bias = Theorem(
 biased_ascent = Theorem(
     name="truncated_policy_gradient_biased_ascent",
     statement="sum_(k<=t) |grad J(x_k)|^2 <= 2 (J* - J(x_0))/eta + (t+1) beta(H)^2",
-    source=Source("derived here", 2025, "ascent lemma with a bounded bias", "algorithms/truncation.py"),
+    source=Source("derived here", 2026, "ascent lemma with a bounded bias", "algorithms/truncation.py"),
     assumes=Regularity.SMOOTH | Regularity.LOWER_BOUNDED | Regularity.SOFTMAX_POLICY,
     metric=running_sum(GRADIENT_NORM_SQ),
     given=(initial(SUBOPTIMALITY),),
@@ -123,7 +123,7 @@ biased_ascent = Theorem(
 escape = Theorem(
     name="truncation_escapes_saddle",
     statement="v.x reaches delta after log((delta + b_v/lam)/(v.x_0 + b_v/lam))/log(1 + eta lam) steps",
-    source=Source("derived here", 2025, "linearised escape under a bias", "algorithms/truncation.py"),
+    source=Source("derived here", 2026, "linearised escape under a bias", "algorithms/truncation.py"),
     assumes=Regularity.STRICT_SADDLE,
     metric=STEPS_NEAR_SADDLE,
     given=(initial(ESCAPE_DISTANCE),),

@@ -125,7 +125,7 @@ def is_small_noise(c, hp):
 biased_ascent = Theorem(
     name="gpomdp_biased_ascent",
     statement="sum_(k<=t) E|grad J(x_k)|^2 <= 2 (J* - J(x_0))/eta + (t+1) (beta^2 + L eta sig2)",
-    source=Source("derived here", 2025, "ascent lemma with bounded bias and variance", "algorithms/truncation.py"),
+    source=Source("derived here", 2026, "ascent lemma with bounded bias and variance", "algorithms/truncation.py"),
     assumes=Regularity.SMOOTH | Regularity.LOWER_BOUNDED | Regularity.SOFTMAX_POLICY,
     metric=running_sum(GRADIENT_NORM_SQ),
     given=(initial(SUBOPTIMALITY),),
@@ -145,7 +145,7 @@ biased_ascent = Theorem(
 escape = Theorem(
     name="gpomdp_noise_escapes_saddle",
     statement="median steps to |v.x| = delta: log(delta/(0.674 s sqrt(eta/(2lam+eta lam^2))))/log(1+eta lam)",
-    source=Source("derived here", 2025, "linearised escape under noise", "algorithms/truncation.py"),
+    source=Source("derived here", 2026, "linearised escape under noise", "algorithms/truncation.py"),
     assumes=Regularity.STRICT_SADDLE,
     metric=STEPS_NEAR_SADDLE,
     given=(initial(ESCAPE_DISTANCE),),

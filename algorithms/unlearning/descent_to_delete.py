@@ -81,7 +81,7 @@ def init(problem, x0, key, hp):
 strongly_convex = Theorem(
     name="descent_to_delete_strongly_convex",
     statement="|u_t - v_T| <= (2Gm/(n mu)) g^t (1-g^T) + (|grad f_{D'}(x_0)|/mu) g^T (1-g^t), g = 1 - eta mu",
-    source=Source("derived here", 2025, SOURCE.title, "algorithms/unlearning/descent_to_delete.py"),
+    source=Source("derived here", 2026, SOURCE.title, "algorithms/unlearning/descent_to_delete.py"),
     assumes=Regularity.DELETABLE | Regularity.RETAINS_STRONG_CONVEXITY,
     metric=SENSITIVITY,
     given=(START_GRADIENT,),

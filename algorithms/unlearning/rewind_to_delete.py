@@ -91,7 +91,7 @@ def init(problem, x0, key, hp):
 strongly_convex = Theorem(
     name="rewind_to_delete_strongly_convex",
     statement="|u_t - v_{T-K+t}| <= (2Gm/(n mu)) (g^t - g^(T-K+t)), g = 1 - eta mu, t <= K",
-    source=Source("derived here", 2025, SOURCE.title, "algorithms/deletion.py, (1)-(3)"),
+    source=Source("derived here", 2026, SOURCE.title, "algorithms/deletion.py, (1)-(3)"),
     assumes=Regularity.DELETABLE | Regularity.RETAINS_STRONG_CONVEXITY,
     metric=SENSITIVITY,
     given=(),
@@ -109,7 +109,7 @@ strongly_convex = Theorem(
 convex = Theorem(
     name="rewind_to_delete_convex",
     statement="|u_t - v_{T-K+t}| <= 2 eta G m (T - K)/n, t <= K",
-    source=Source("derived here", 2025, SOURCE.title, "algorithms/deletion.py, (1)-(3)"),
+    source=Source("derived here", 2026, SOURCE.title, "algorithms/deletion.py, (1)-(3)"),
     assumes=Regularity.DELETABLE | Regularity.RETAINS_CONVEXITY,
     metric=SENSITIVITY,
     given=(),
@@ -127,7 +127,7 @@ convex = Theorem(
 nonconvex = Theorem(
     name="rewind_to_delete_nonconvex",
     statement="|u_t - v_{T-K+t}| <= (2Gm/(n L)) (g^(T-K+t) - g^t), g = 1 + eta L, t <= K",
-    source=Source("derived here", 2025, SOURCE.title, "algorithms/deletion.py, (1)-(3); sharper than the source's"),
+    source=Source("derived here", 2026, SOURCE.title, "algorithms/deletion.py, (1)-(3); sharper than the source's"),
     assumes=Regularity.DELETABLE,
     metric=SENSITIVITY,
     given=(),

@@ -2,18 +2,15 @@
 
 import argparse
 
-from rich.console import Console
-
-from bench.conclusions import WIDTH_OF_A_FILE, conclusions
+from bench.conclusions import conclusions, show
 
 
 def table(arguments: argparse.Namespace) -> int:
     """Print the tables of rates and verdicts."""
-    from results.tables import rate_table
+    from results.tables import rates_table, rates_terminal
 
     concluded = conclusions(arguments.dir)
-    console = Console()
-    (console if console.is_terminal else Console(width=WIDTH_OF_A_FILE)).print(rate_table(concluded.verdicts))
+    show(rates_terminal(rates_table(concluded.groups)))
     concluded.print_verdicts()
     return 0
 
@@ -23,7 +20,7 @@ def plot(arguments: argparse.Namespace) -> int:
     from results.figures import save_all
 
     concluded = conclusions(arguments.dir)
-    for path in save_all(concluded.groups, concluded.folder / "figures"):
+    for path in save_all(concluded.groups, concluded.folder / "figures", concluded.verdicts):
         print(path)
     return 0
 

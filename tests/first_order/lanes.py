@@ -16,7 +16,6 @@ from bench.expression import evaluate
 from bench.selector import parse_selector
 from problems.problem import Problem
 
-
 FAST = {"xla_backend_optimization_level": 0}  # run briefly: compile fast
 
 
