@@ -32,10 +32,10 @@ def unchanged(hp: H) -> H:
 class Algorithm(Generic[S, H]):
     """A method as pure functions of explicit data.
 
-    `init(problem, x0, key, hp)` makes the state, `step(problem, state, key, hp)` advances it, `readout(state)` is the point it
-    stands for (last iterate, average, published model). `hparams` is a record of scalars with defaults: its leaves are
-    traced and swept in one compile, its static fields change shapes. A default may be an expression in the problem's
-    constants such as `"1/L"`. `prepare(hp)` runs on the host before tracing: it refuses impossible settings
+    `init(problem, x0, key, hp)` makes the state, `step(problem, state, key, hp)` advances it, `readout(state)` is the
+    point it stands for (last iterate, average, published model). `hparams` is a record of scalars with defaults: its
+    leaves are traced and swept in one compile, its static fields change shapes. A default may be an expression in the
+    problem's constants such as `"1/L"`. `prepare(hp)` runs on the host before tracing: it refuses impossible settings
     (`InvalidSetting`) and fills what follows from the others (a noise level from epsilon and delta).
     `calls(problem, hp)` counts full-gradient equivalents a step, `metrics` are recorded beside those of the theorems.
     """

@@ -1,19 +1,31 @@
-"""Full-batch unlearning:  u+ = u - eta grad f_{D'}(u),  published u_K + sigma N(0, I),  D' = D without Z.
+"""Full-batch unlearning: one run of t = 0, 1, ... steps learns on D, then turns to D' = D without Z.
 
-The methods differ in where u starts (x_{T-K}, x_T, x_0). Beside u runs v, retraining on D' from x_0; both are
-frozen when their steps are done, so that settings with different K share one run. u itself stays secret.
+  u+ = u - eta grad f_D(u) while t < switch, then u - eta grad f_{D'}(u) until the end: the model,
+  v+ = v - eta grad f_{D'}(v) while t < T: retraining beside it; published is u + sigma N(0, I), u is secret.
+
+The methods differ only in (switch, end). After its end a model stands still, so settings with different T and K
+share one run, which must be as long as the longest end.
+
+                        switch   end
+  Rewind-to-Delete      T - K    T      (its unlearning starts from x_{T-K})
+  Descent-to-Delete     T        T + K  (from x_T)
+  retraining            0        T      (from x_0)
 
 Sensitivities |u - v| (derived here; a = 2 eta G m/n, S(g, k) = 1 + g + ... + g^(k-1)):
 (1) |grad f_D - grad f_{D'}| = (m/n) |grad f_Z - grad f_{D'}| <= 2 G m/n, the regulariser cancels.
 (2) One step on f_{D'} is g-Lipschitz: g = 1 + eta L; g = 1 if convex and eta <= 2/L; g = 1 - eta mu if
     mu-strongly convex and eta <= 2/(L+mu). Only f_{D'} need be in the class.
-(3) So T steps on D against T steps on D' end at most a S(g, T) apart, k joint steps on D' multiply by g^k.
+(3) So l steps on D against l steps on D' end at most a S(g, l) apart, k joint steps on D' multiply by g^k.
 The noise is calibrated to a bound on |u - v|, never to the distance itself.
+
+A step is counted as one gradient, whole or on D': deleting costs the steps after the switch, K or T. The
+retraining beside it is measurement and is not counted.
 """
 
 from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -48,16 +60,20 @@ class HParams:
 
 @struct.dataclass
 class State:
-    """x: unlearned u, retrained: v, each with its remaining steps; noise: standard normal, drawn once."""
+    """x: the model u; retrained: v; t: steps done; u learns before `switch`, unlearns before `end`, then stands.
+
+    noise: standard normal, drawn once; start_gradient: |grad f_{D'}(x_0)|, known to whoever holds D'.
+    """
 
     x: Any
     retrained: Any
-    remaining: Array
-    retraining_remaining: Array
+    t: Array
+    switch: Array
+    end: Array
     noise: Any
     sigma: Array
     epsilon: Array
-    start_gradient: Array  # |grad f_{D'}(x_0)|, known to whoever holds D'
+    start_gradient: Array
 
 
 def refuse_unless(holds: Any, message: str) -> None:
@@ -83,25 +99,34 @@ def start_gradient(problem: Problem, x0: Any) -> Array:
     return optax.tree.norm(problem.retained().grad(x0))
 
 
+def count(steps: Any) -> Array:
+    """Return a number of steps as a 32-bit integer."""
+    return jnp.asarray(steps, jnp.int32)
+
+
+def choose(condition: Array, full: Problem, retained: Problem) -> Problem:
+    """Return `full` where the condition holds, else `retained`: the same records, so that one gradient suffices.
+
+    What the two share (all but a vector of weights, where deletion is a zero weight) is passed on, not selected.
+    """
+    return jax.tree.map(lambda a, b: a if a is b else jnp.where(condition, a, b), full, retained)
+
+
 def step(problem, state, key, hp):
     retained = problem.retained()
-
-    def advance(x, remaining):
-        eta = jnp.where(remaining > 0, hp.eta, 0.0)
-        return descend_by(x, eta, retained.grad(x)), jnp.maximum(remaining - 1, 0)
-
-    x, remaining = advance(state.x, state.remaining)
-    retrained, retraining_remaining = advance(state.retrained, state.retraining_remaining)
-    return replace(state, x=x, remaining=remaining, retrained=retrained, retraining_remaining=retraining_remaining)
+    learned_from = choose(state.t < state.switch, problem, retained)
+    eta = jnp.where(state.t < state.end, hp.eta, 0.0)
+    retraining_eta = jnp.where(state.t < hp.T, hp.eta, 0.0)
+    return replace(
+        state,
+        x=descend_by(state.x, eta, learned_from.grad(state.x)),
+        retrained=descend_by(state.retrained, retraining_eta, retained.grad(state.retrained)),
+        t=state.t + 1,
+    )
 
 
 def readout(state):
     return optax.tree.add_scale(state.x, state.sigma, state.noise)
-
-
-def calls(problem: Problem, hp: Any) -> Array:
-    """Return the cost of an unlearning step in full gradients, 1 - m/n; the measurement beside it is free."""
-    return 1 - problem.constants.forgotten / problem.constants.n
 
 
 def disturbance(c: Constants, hp: Any) -> Array:
@@ -162,6 +187,11 @@ def magnitude(problem: Problem, x: Any, state: State) -> Array:
     return optax.tree.norm(state.x) + optax.tree.norm(state.retrained)
 
 
+def extent(problem: Problem, x: Any, state: State) -> Array:
+    """Return |u| + |v| + |grad f_{D'}(x_0)|/L_max: also from x_0 = 0, the size of the points to come."""
+    return magnitude(problem, x, state) + state.start_gradient / problem.constants.L_max
+
+
 def privacy_spent(problem: Problem, x: Any, state: State) -> Array:
     """Return the published pair's exact delta; only distance above rounding, 100 eps (|u|+|v|), counts."""
     rounding = 100 * jnp.finfo(float).eps * magnitude(problem, x, state)
@@ -170,11 +200,11 @@ def privacy_spent(problem: Problem, x: Any, state: State) -> Array:
     return indistinguishability(state.epsilon, jnp.where(resolved > 0, s, 0.0))
 
 
-SENSITIVITY = Metric("sensitivity", distance, scale=magnitude)
+SENSITIVITY = Metric("sensitivity", distance, scale=extent)
 PRIVACY_SPENT = Metric("privacy_spent", privacy_spent)
 PUBLISHED_DISTANCE = Metric(
     "published_distance",
     lambda problem, x, state: optax.tree.norm(optax.tree.sub(x, state.retrained)),
-    scale=magnitude,
+    scale=extent,
 )
 START_GRADIENT = Metric("start_gradient", lambda problem, x, state: state.start_gradient)

@@ -37,9 +37,7 @@ def from_optax(
     def step(problem, state, key, hp):
         optimiser = optax.with_extra_args_support(make(hp))
         value, grad = problem.value(state.x), problem.grad(state.x)
-        updates, opt = optimiser.update(
-            grad, state.opt, state.x, value=value, grad=grad, value_fn=problem.value
-        )
+        updates, opt = optimiser.update(grad, state.opt, state.x, value=value, grad=grad, value_fn=problem.value)
         return OptaxState(optax.apply_updates(state.x, updates), opt)
 
     return Algorithm(

@@ -22,8 +22,8 @@ def magnitude_of_value(problem: Problem, x: Any, state: Any) -> Scalar:
 class Metric:
     """A scalar read from a run.
 
-    `measure(problem, x, state)` reads the published point `x = readout(state)` and the state. With `fold`, the values of
-    every step are folded (`jnp.minimum`: best so far); without, the value at the checkpoint counts.
+    `measure(problem, x, state)` reads the published point `x = readout(state)` and the state. With `fold`, the values
+    of every step are folded (`jnp.minimum`: best so far); without, the value at the checkpoint counts.
     `scale` is the magnitude of the numbers that enter the measurement, by default the measured value: rounding of
     `100 eps scale` at the start is the floor below which nothing is judged.
     """
@@ -62,9 +62,7 @@ SUBOPTIMALITY = Metric(
     scale=magnitude_of_value,
 )
 
-GRADIENT_NORM_SQ = Metric(
-    "gradient_norm_sq", lambda problem, x, state: optax.tree.norm(problem.grad(x), squared=True)
-)
+GRADIENT_NORM_SQ = Metric("gradient_norm_sq", lambda problem, x, state: optax.tree.norm(problem.grad(x), squared=True))
 
 
 def distance_sq(problem: Problem, x: Any, state: Any) -> Scalar:

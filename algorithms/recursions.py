@@ -20,12 +20,12 @@ def descend(problem: Problem, x: Any, eta: Array, steps: Array) -> Any:
 
 
 def contraction(eta: Array, mu: Array, L: Array) -> Array:
-    """Return max(|1 - eta mu|, |1 - eta L|): the Lipschitz constant of a gradient step, mu-strongly convex, L-smooth."""
+    """Return max(|1 - eta mu|, |1 - eta L|), the contraction of a gradient step on a mu-strongly convex L-smooth f."""
     return jnp.maximum(jnp.abs(1 - eta * mu), jnp.abs(1 - eta * L))
 
 
 def log_geometric_sum(log_g: Array, t: Array) -> Array:
-    """Return log((g^t - 1)/(g - 1)) = log(1 + g + ... + g^(t-1)) from log g, in log space; -inf at t = 0, log t at g = 1.
+    """Return log((g^t - 1)/(g - 1)) = log(1 + g + ... + g^(t-1)) from log g; -inf at t = 0, log t at g = 1.
 
     For g > 1 the direct form overflows at t log g ~ 710, for g < 1 it cancels.
     """

@@ -47,8 +47,8 @@ class Source:
 class Control:
     """A setting outside the assumptions on which the theorem's own check must say `violated`.
 
-    `problem` and `setting` are selectors as on the command line. `misstate` multiplies constants of the problem, so that
-    method and bound believe a wrong number; `algorithm` runs another method under this theorem's bound. A control
+    `problem` and `setting` are selectors as on the command line. `misstate` multiplies constants of the problem, so
+    that method and bound believe a wrong number; `algorithm` runs another method under this theorem's bound. A control
     is judged as if it were admitted.
     """
 
@@ -65,8 +65,8 @@ class Control:
 class Theorem(Generic[H]):
     """`metric(x_t) <= bound(t, constants, hp, *given)` whenever `admits(constants, hp)`.
 
-    `given` are metrics whose values at the checkpoint the bound may read: usually `initial(metric)`; a folded metric where
-    the bound is a posteriori. A bound is NaN where the theorem claims nothing. `condition` is `admits` in words.
+    `given` are metrics whose values at the checkpoint the bound may read: usually `initial(metric)`; a folded metric
+    where the bound is a posteriori. A bound is NaN where the theorem claims nothing. `condition` is `admits` in words.
     `tolerance` is the relative accuracy that an EXACT or ASYMPTOTIC law itself promises, `slack` an absolute one
     (a law for a count is off by up to one step).
     """

@@ -1,4 +1,4 @@
-"""The command line: list, info, run, verify, table, plot, report, speed. Imports nothing heavy until a command needs it."""
+"""The command line. Imports nothing heavy until a command needs it."""
 
 import argparse
 import json
@@ -26,9 +26,9 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run",
         help="run suites and judge their theorems (default: core)",
-        description="Run suites, or chosen problems and algorithms, and judge their theorems. What is finished in the output "
-        "folder is never computed again.",
-        epilog="example: bench run -p 'logistic_regression[n=500,l2=[0,0.01]]' -a 'gradient_descent[eta=[0.5/L,1/L]]' --seeds 32",
+        description="Run suites, or chosen problems and algorithms, and judge their theorems. "
+        "What is finished in the output folder is never computed again.",
+        epilog="example: bench run -p 'logistic_regression[n=500,l2=[0,0.01]]' -a 'gradient_descent[eta=[0.5/L,1/L]]'",
     )
     run.add_argument("suites", nargs="*", metavar="SUITE|FILE.toml", help="default: core, unless -p or -a choose")
     run.add_argument(
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="SELECTOR",
-        help="likewise, or path/to/file.py[eta=0.1]",
+        help="likewise, or file.py[eta=0.1]",
     )
     run.add_argument("-t", "--theorem", action="append", default=[], metavar="NAME", help="judge only these theorems")
     run.add_argument("--seeds", type=int, metavar="N", help="seeds a setting, instead of the suite's")

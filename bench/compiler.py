@@ -33,7 +33,7 @@ class Compiled:
 
 
 def split(tree: Any, axes: Any) -> Any:
-    """Return, leaf by leaf, the partition over devices of the axis that `axes` names (an int for all, None for none)."""
+    """Return, leaf by leaf, the partition over devices of the axis that `axes` names (an int for all, None: none)."""
 
     def spec(leaf: Any, axis: int | None) -> PartitionSpec:
         if axis is None:
@@ -61,7 +61,8 @@ def split_carry(carry: Carry, layout: Layout, by_seed: bool) -> Carry:
 
 
 def compile_segment(program: Program, lanes: Lanes, devices: tuple[Device, ...]) -> Compiled:
-    """Compile `segment` for the shapes of `lanes`, split over `devices` along seeds if they divide, else along settings.
+    """Compile `segment` for the shapes of `lanes`, split over `devices` along seeds if they divide, else along
+    settings.
 
     The lanes are independent, so every device runs the same program on its own lanes and nothing is communicated.
     """
@@ -118,7 +119,7 @@ def like(numbers: np.ndarray, leaf: jax.ShapeDtypeStruct) -> Array:
 
 
 def signature(lanes: Lanes) -> tuple:
-    """Return what a compiled segment depends on besides its program: the tree structure (family included) and the shapes."""
+    """Return what a compiled segment depends on besides its program: tree structure (family included) and shapes."""
     leaves, structure = jax.tree.flatten(lanes)
     return structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
 
@@ -143,7 +144,8 @@ class Compiler:
 def run_segments(
     compiled: Compiled, lanes: Lanes, checkpoints: np.ndarray, carry: Carry | None = None, done: int = 0
 ) -> Iterator[tuple[int, Carry, Record]]:
-    """Yield (checkpoint number, carry, record) along the run, from the start or from the carry after `done` checkpoints.
+    """Yield (checkpoint number, carry, record) along the run, from the start or from the carry after `done`
+    checkpoints.
 
     A yielded carry is donated to the next segment: read it before asking for the next one.
     """

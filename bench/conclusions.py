@@ -1,4 +1,4 @@
-"""What follows from a folder of results: verdicts, tables, figures, the report. Computed from the files, without JAX."""
+"""What follows from a folder of results: verdicts, tables, figures, the report; without JAX."""
 
 from dataclasses import dataclass
 from functools import cached_property

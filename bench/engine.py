@@ -1,9 +1,9 @@
 """Advance all lanes of a group, segment by segment; nothing else.
 
-A lane is one seed times one setting. Both axes are `vmap`ped, settings inside, so that what depends on the seed alone (draws,
-minibatches, own data) happens once for all settings. They are the last axes of vectors, so that shared data times
-many lanes is one gemm (`Layout`). One compiled program advances every lane from step `t` by `k` steps, both traced, and
-reports the metrics and bounds there.
+A lane is one seed times one setting. Both axes are `vmap`ped, settings inside, so that what depends on the seed alone
+(draws, minibatches, own data) happens once for all settings. They are the last axes of vectors, so that shared data
+times many lanes is one gemm (`Layout`). One compiled program advances every lane from step `t` by `k` steps, both
+traced, and reports the metrics and bounds there.
 """
 
 from dataclasses import dataclass
@@ -52,9 +52,9 @@ def unique(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
 class Lanes:
     """The explicit data of a block of lanes.
 
-    `problem` has a leading seed axis when `own_data`, none when all seeds share it; `keys` are (seeds, 3), one each for the
-    start, for `init` and for the steps; the leaves of `hp` have shape (seeds, settings), for a setting may be an
-    expression in the instance's constants.
+    `problem` has a leading seed axis when `own_data`, none when all seeds share it; `keys` are (seeds, 3), one each
+    for the start, for `init` and for the steps; the leaves of `hp` have shape (seeds, settings), for a setting may be
+    an expression in the instance's constants.
     """
 
     problem: Problem
@@ -70,7 +70,7 @@ class Lanes:
 
 @struct.dataclass
 class Carry:
-    """What a lane carries from step to step: the method's state, the folded metrics, the rounding scale of each metric."""
+    """What a lane carries from step to step: the state, the folded metrics, the rounding scale of each metric."""
 
     state: Any
     folded: dict[str, Array]
@@ -144,8 +144,9 @@ def observe(program: Program, problem: Problem, carry: Carry, hp: Any, t: Array)
 class Layout:
     """Where the lane axes of each leaf stand: last for scalars and vectors, first for matrices and above.
 
-    A vector's lanes are then the columns of one gemm with shared data; a matrix's lanes are the batch of a batched gemm, which
-    the compiler would otherwise transpose to the front at every step. Trees of axes, as `vmap` and sharding take them.
+    A vector's lanes are then the columns of one gemm with shared data; a matrix's lanes are the batch of a batched
+    gemm, which the compiler would otherwise transpose to the front at every step. The axes are trees, as `vmap` and
+    sharding take them.
     """
 
     shapes: Any  # of one lane's carry

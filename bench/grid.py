@@ -1,4 +1,4 @@
-"""What to run: selectors crossed into tasks, one for each pair, tree structure and block of seeds; unfit pairs with reasons."""
+"""What to run: selectors crossed into tasks; what does not fit, and why."""
 
 import hashlib
 import inspect
@@ -177,7 +177,7 @@ def choose_problems(text: str) -> Iterator[ProblemChoice]:
     for point in selector.points():
         chosen = dict(point)
         instances = chosen.pop("instances", 1)
-        if instances != EACH and not (isinstance(instances, int) and instances >= 1):
+        if not (instances == EACH or (isinstance(instances, int) and instances >= 1)):
             raise UserError(f"{selector.name}: instances = {instances}; write a whole number >= 1, or each")
         for name, value in chosen.items():
             if name not in known:
@@ -187,7 +187,7 @@ def choose_problems(text: str) -> Iterator[ProblemChoice]:
         yield ProblemChoice(
             label=render(Path(selector.name).stem, told),
             make=lambda key, chosen=chosen: module.make(key, **chosen),
-            instances=instances,
+            instances=EACH if instances == EACH else int(instances),
             code=hash_of(path),
         )
 
@@ -233,9 +233,11 @@ def settings_of(algorithm: Algorithm, selector: Selector, code: str = "") -> lis
     chosen = []
     for key, points in grouped.items():
         distinct = {json.dumps(point, sort_keys=True): point for point in points}
-        points = tuple(distinct[text] for text in sorted(distinct))
-        chosen.append(Settings(algorithm, dict(zip(static, key, strict=True)), points, code))
-        resolve(chosen[-1].algorithm, chosen[-1].static, points, None)
+        settings = Settings(
+            algorithm, dict(zip(static, key, strict=True)), tuple(distinct[text] for text in sorted(distinct)), code
+        )
+        resolve(algorithm, settings.static, settings.points, None)
+        chosen.append(settings)
     return chosen
 
 
@@ -254,9 +256,8 @@ def resolve(algorithm: Algorithm, static: dict, points: tuple[dict[str, Value], 
     for point in points:
         numbers = {name: value for name, value in point.items() if not isinstance(value, str)}
         for name, value in point.items():
-            if isinstance(value, str):
-                value = expression(value, stated | numbers, constants is None)
-            columns[name].append(np.broadcast_to(value, (instances,)))
+            number = expression(value, stated | numbers, constants is None) if isinstance(value, str) else value
+            columns[name].append(np.broadcast_to(number, (instances,)))
     integral = {f.name for f in fields(algorithm.hparams) if isinstance(f.default, int)}
     leaves = {}
     for name, column in columns.items():

@@ -4,7 +4,6 @@ The folder is a cache that may hold more; tables, figures and the report speak o
 """
 
 import json
-import os
 import uuid
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ NAME = "plan.json"
 
 @dataclass(frozen=True)
 class Manifest:
-    """`configuration` is what was asked, resolved; `digests` name the groups; `skipped` are unfit pairs with reasons."""
+    """`configuration` is what was asked, resolved; `digests` name the groups; `skipped` are unfit pairs and why."""
 
     configuration: dict[str, Any]
     digests: list[str]
@@ -29,7 +28,7 @@ class Manifest:
         temporary = folder / f".{NAME}.{uuid.uuid4().hex}"
         try:
             temporary.write_text(json.dumps(asdict(self), indent=1))
-            os.replace(temporary, folder / NAME)
+            temporary.replace(folder / NAME)
         except OSError as error:
             raise store.CannotWrite(f"{folder / NAME}: cannot be written ({error.strerror})") from error
 

@@ -20,7 +20,7 @@ EVERY_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a task has come: chunks before `number` are done, that one up to `done` checkpoints with carry `leaves`."""
+    """How far a task has come: chunks before `number` are done, it up to `done` checkpoints, with carry `leaves`."""
 
     chunk: Chunk
     number: int
@@ -59,7 +59,8 @@ class PartialFile:
         temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
         try:
             with temporary.open("wb") as file:
-                np.savez(file, meta=json.dumps(meta), **{f"leaf:{i}": leaf for i, leaf in enumerate(leaves)}, **arrays)
+                named: dict[str, Any] = {f"leaf:{i}": leaf for i, leaf in enumerate(leaves)} | arrays
+                np.savez(file, meta=json.dumps(meta), **named)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.path)

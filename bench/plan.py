@@ -48,8 +48,8 @@ def even(total: int, most: int, multiple: int) -> int:
 def first_chunk(seeds: int, settings: int, devices: int, on_cpu: bool, own_bytes: int, limit: int) -> Chunk:
     """Return the chunk to try first.
 
-    `own_bytes` is the data that each seed owns (0 when shared). On a CPU the data of the lanes in flight should stay in half
-    the cache, and `LANES_ON_CPU` lanes a device are the sweet spot; `limit` bounds the bytes a device may hold.
+    `own_bytes` is the data that each seed owns (0 when shared). On a CPU the data of the lanes in flight should stay
+    in half the cache, and `LANES_ON_CPU` lanes a device are the sweet spot; `limit` bounds the bytes a device may hold.
     """
     most = LANES_ON_CPU if on_cpu else LANES_ON_ACCELERATOR
     settings_at_once = even(settings, most, 1)

@@ -1,4 +1,4 @@
-"""Settings that JAX reads at start-up: device, host devices, precision, compilation cache. Called before JAX is imported."""
+"""Settings that JAX reads at start-up: device, host devices, precision, compilation cache."""
 
 import os
 import sys
@@ -12,8 +12,8 @@ HOST_DEVICES = "--xla_force_host_platform_device_count"
 def configure(device: str | None, x32: bool) -> None:
     """Choose the device and the precision, one host device per core, and the user's persistent compilation cache.
 
-    On a CPU one XLA program gains nothing from a second core, as many host devices as cores do. What the environment already
-    says is kept. float32 means full precision: the default of some accelerators keeps three digits only.
+    On a CPU one XLA program gains nothing from a second core, as many host devices as cores do. What the environment
+    already says is kept. float32 means full precision: the default of some accelerators keeps three digits only.
 
     Raises:
         UserError: JAX finds no such device here.

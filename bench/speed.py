@@ -1,4 +1,4 @@
-"""The engine against hand-written loops and peers: the same lanes and checkpoints, interleaved repetitions, ratios of medians."""
+"""The engine against hand-written loops and peers: same lanes and checkpoints, interleaved repetitions, ratios."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ AGREEMENT = {"float64": 1e-8, "float32": 1e-2}  # of the deterministic contender
 
 @dataclass(frozen=True)
 class Work:
-    """One comparison: what is run, which metric is recorded, and who runs it. `draws` contenders draw for themselves."""
+    """One comparison: what is run, which metric is recorded, who runs it; `draws` contenders draw for themselves."""
 
     name: str
     problem: str
@@ -64,7 +64,7 @@ WORKS = (
         "rewind_to_delete[T=1000,K=500,eta=[0.25/L_max,0.5/L_max,0.75/L_max,1/L_max]]",
         SENSITIVITY,
         64,
-        500,
+        1000,
         rewind_to_delete.hand_written,
         rewind_to_delete.array_loop,
     ),
@@ -105,11 +105,8 @@ def engine_loop(task: Task, work: Work, machine: Machine, data: Data) -> tuple[C
     def run() -> np.ndarray:
         out = np.empty((len(task.seeds), len(task.settings)))
         for at, lanes in zip(places, blocks, strict=True):
-            record = None
-            for _, _, record in run_segments(compiled, lanes, checkpoints):
-                pass
-            assert record is not None
-            out[at] = record.metrics[work.metric.name][: at[0].stop - at[0].start]
+            records = [record for _, _, record in run_segments(compiled, lanes, checkpoints)]
+            out[at] = records[-1].metrics[work.metric.name][: at[0].stop - at[0].start]
         return out.reshape(-1)
 
     return run, data.lanes(task, list(task.seeds), slice(None))

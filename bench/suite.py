@@ -12,7 +12,8 @@ from bench.selector import parse_selector
 if TYPE_CHECKING:
     from bench.grid import Request
 
-NUMBERS = {"seeds": 1, "steps": 0, "checkpoints": 1}
+NUMBERS = {"seeds": 1, "steps": 0, "checkpoints": 1}  # with their least values
+DEFAULTS = {"seeds": 16, "steps": 1000, "checkpoints": 40}
 LISTS = ("problems", "algorithms", "theorems")
 
 
@@ -29,8 +30,7 @@ class Suite:
         from bench.grid import Request
 
         return tuple(
-            Request(*(tuple(run[key]) for key in LISTS), **{key: run[key] for key in NUMBERS if key in run})
-            for run in self.runs
+            Request(*(tuple(run[key]) for key in LISTS), *(int(run[key]) for key in NUMBERS)) for run in self.runs
         )
 
 
@@ -50,7 +50,7 @@ def read_suite(path: Path) -> Suite:
     runs = content.get("run")
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
         raise UserError(f"{path}: key 'run': write at least one [[run]] table with problems and algorithms")
-    defaults = numbers(path, "the suite", content)
+    defaults = DEFAULTS | numbers(path, "the suite", content)
     return Suite(
         name=path.stem,
         summary=str(content.get("summary", "")),
@@ -144,5 +144,6 @@ def selection(problems: list[str], algorithms: list[str]) -> Suite:
         "problems": problems or list(catalogue.scan("problems")),
         "algorithms": algorithms or list(catalogue.scan("algorithms")),
         "theorems": [],
+        **DEFAULTS,
     }
     return Suite("selection", "chosen on the command line", (run,))

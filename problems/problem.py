@@ -81,7 +81,7 @@ class Constants:
     curvature: Scalar = UNSTATED  # lam: top eigenvalue of Hess J at the saddle
     estimator_sq: Scalar = UNSTATED  # E (v.g)^2 of the one-trajectory estimator along the escape direction v
     escape_radius: Scalar = UNSTATED  # distance along v at which the saddle counts as left
-    delay_cost: Scalar = UNSTATED  # kappa: the truncation bias along v at the saddle is kappa gamma^H/(4 sqrt2 (1-gamma))
+    delay_cost: Scalar = UNSTATED  # kappa: truncation bias along v at the saddle is kappa gamma^H/(4 sqrt2 (1-gamma))
 
 
 STATED_WITH: dict[Regularity, tuple[str, ...]] = {

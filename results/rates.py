@@ -62,6 +62,13 @@ class _Line:
             return shifted - level
         return shifted - level - (self.weights @ shifted) * (self.slope_of - self.slope_of.mean())
 
+    def value(self, logs: np.ndarray) -> float:
+        """Return the model's value; a slope that moves the line by rounding alone is none."""
+        parameter = self.weights @ (logs + self.shift)
+        if self.slope_of is not None and abs(parameter) * np.ptp(self.slope_of) < EXACT_FIT:
+            parameter = 0.0
+        return float(self.back(np.asarray(parameter))) + 0.0
+
     @property
     def parameters(self) -> int:
         """Return how many numbers the fit is free in."""
@@ -200,7 +207,7 @@ def fit(
     ends = _from_residuals(line, logs, level) if alone else _over_seeds(line, curves, average, level, resamples)
     low, high = sorted(float(line.back(np.asarray(end))) for end in ends)
     how = RESIDUALS if alone else STUDENT if len(curves) < FEWEST_RESAMPLED else BOOTSTRAP
-    value = float(line.back(line.weights @ (logs + line.shift)))
+    value = line.value(logs)
     return Rate(model, value, low, high, (int(t[0]), int(t[-1])), len(t), _r_squared(line, logs), len(curves), how)
 
 
@@ -224,4 +231,4 @@ def promised(rate: Rate, steps: np.ndarray, bounds: np.ndarray, average: str = G
     if curve is None:
         return np.nan
     line = _line(rate.model, steps[index].astype(float))
-    return float(line.back(line.weights @ (np.log(curve) + line.shift)))
+    return line.value(np.log(curve))

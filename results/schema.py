@@ -1,17 +1,17 @@
 """The words of what is kept: a group of lanes, and the two tables made of groups.
 
 A *group* is the unit of computing and of storage: one algorithm on one problem, a block of seeds times all settings of
-one tree structure, one parquet file. On disk and in memory a group is wide (one row a lane, one list column a curve); the two
-tables that users see are tidy:
+one tree structure, one parquet file. On disk and in memory a group is wide (one row a lane, one list column a curve);
+the two tables that users see are tidy:
 
 `runs`, one row a lane
-    suite, role (`claim` or `control`), algorithm, problem, instance, seed, setting, lane, hp_* columns, status, steps, dtype,
-    device, chunk, compile_s, run_s, group.
+    suite, role (`claim` or `control`), algorithm, problem, instance, seed, setting, lane, hp_* columns, status,
+    steps, dtype, device, chunk, compile_s, run_s, group.
 `traces`, one row a lane x checkpoint x metric (x theorem about that metric)
     lane, group, step, oracle_calls, metric, value, theorem, bound, admitted, floor.
 
-`lane` numbers the lanes of one loaded frame and joins both tables. `status` is `ok`, or `diverged` where any metric at any
-checkpoint is NaN or infinite. A bound is NaN where its theorem claims nothing. `floor` is 100 eps times the
+`lane` numbers the lanes of one loaded frame and joins both tables. `status` is `ok`, or `diverged` where any metric
+at any checkpoint is NaN or infinite. A bound is NaN where its theorem claims nothing. `floor` is 100 eps times the
 magnitude of the numbers that the metric subtracts: bounds at or below it are not judged.
 """
 

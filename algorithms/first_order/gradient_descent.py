@@ -1,6 +1,7 @@
 """Gradient descent with a constant step size:  x+ = x - eta grad f(x).
 
-Sources: Nesterov (2018), Theorem 2.1.15; Drori & Teboulle (2014), Theorem 3.1; Karimi, Nutini & Schmidt (2016), Theorem 1.
+Sources: Nesterov (2018), Theorem 2.1.15; Drori & Teboulle (2014), Theorem 3.1; Karimi, Nutini & Schmidt (2016),
+Theorem 1.
 """
 
 from typing import Any
@@ -11,7 +12,7 @@ from jax import Array
 from algorithms.algorithm import Algorithm
 from algorithms.metric import DISTANCE_SQ, GRADIENT_NORM_SQ, SUBOPTIMALITY, best, initial
 from algorithms.recursions import contraction, descend_by
-from algorithms.theorem import Control, Kind, Source, Theorem
+from algorithms.theorem import AnyTheorem, Control, Source, Theorem
 from problems.problem import Regularity
 
 
@@ -39,7 +40,7 @@ def readout(state):
     return state.x
 
 
-strongly_convex = Theorem(
+strongly_convex: AnyTheorem = Theorem(
     name="gradient_descent_strongly_convex",
     statement="|x_t - x*|^2 <= max(|1 - eta mu|, |1 - eta L|)^(2t) |x_0 - x*|^2",
     source=Source("Nesterov", 2018, "Lectures on Convex Optimization", "Theorem 2.1.15 with the sharp factor"),
@@ -57,7 +58,7 @@ strongly_convex = Theorem(
     ),
 )
 
-convex = Theorem(
+convex: AnyTheorem = Theorem(
     name="gradient_descent_convex",
     statement="f(x_t) - f* <= |x_0 - x*|^2 / (4 eta t + 2/L)",
     source=Source(
@@ -79,7 +80,7 @@ convex = Theorem(
     ),
 )
 
-polyak_lojasiewicz = Theorem(
+polyak_lojasiewicz: AnyTheorem = Theorem(
     name="gradient_descent_pl",
     statement="f(x_t) - f* <= (1 - eta mu)^t (f(x_0) - f*)",
     source=Source(
@@ -102,7 +103,7 @@ polyak_lojasiewicz = Theorem(
     ),
 )
 
-nonconvex = Theorem(
+nonconvex: AnyTheorem = Theorem(
     name="gradient_descent_nonconvex",
     statement="min_(k<=t) |grad f(x_k)|^2 <= 2 (f(x_0) - f*) / (eta t)",
     source=Source("Nesterov", 2018, "Lectures on Convex Optimization", "inequality (1.2.22)"),

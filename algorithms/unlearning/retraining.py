@@ -1,7 +1,7 @@
-"""Retraining from scratch: u_0 = x_0, then T steps u+ = u - eta grad f_{D'}(u), published as it is.
+"""Retraining from scratch:  T times u+ = u - eta grad f_{D'}(u) from x_0, published as it is.
 
 The yardstick of unlearning (Bourtoule et al. 2021, arXiv:1912.03817): sensitivity and noise are exactly 0, at
-full cost. The same run as Rewind-to-Delete with K = T.
+full cost. The run of `algorithms.deletion` that turns to D' at once, that is Rewind-to-Delete with K = T.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ from algorithms.deletion import (
     SENSITIVITY,
     HParams,
     State,
-    calls,
+    count,
     readout,
     start_gradient,
     step,
@@ -36,8 +36,9 @@ def init(problem, x0, key, hp):
     return State(
         x=x0,
         retrained=x0,
-        remaining=jnp.asarray(hp.T, int),
-        retraining_remaining=jnp.asarray(hp.T, int),
+        t=count(0),
+        switch=count(0),
+        end=count(hp.T),
         noise=optax.tree.zeros_like(x0),
         sigma=jnp.zeros(()),
         epsilon=jnp.asarray(hp.epsilon, float),
@@ -54,7 +55,6 @@ algorithm = Algorithm(
     readout=readout,
     needs=Oracle.GRADIENT | Oracle.RETAIN,
     requires=Regularity.DELETABLE,
-    calls=calls,
     prepare=prepare,
     metrics=(SENSITIVITY, PRIVACY_SPENT, PUBLISHED_DISTANCE),
 )

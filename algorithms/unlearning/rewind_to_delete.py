@@ -1,9 +1,10 @@
-"""Rewind-to-Delete (R2D):  u_0 = x_{T-K},  K times u+ = u - eta grad f_{D'}(u),  published u_K + sigma N.
+"""Rewind-to-Delete (R2D):  from x_{T-K}, K times u+ = u - eta grad f_{D'}(u),  published u_T + sigma N(0, I).
 
-Source: Mu & Klabjan (2024), arXiv:2409.09778. The sensitivities are derived in `algorithms.deletion` and
-hold at every unlearning step t <= K against retraining's v_{T-K+t}; t = K is the theorem. The nonconvex one
-is never above the published form (`source_sensitivity`). sigma is calibrated to the tightest of the classes
-that the records are declared to be in and the step size admits.
+Source: Mu & Klabjan (2024), arXiv:2409.09778. The run of `algorithms.deletion` that learns for T - K steps and
+then turns to D': what learning would have done after step T - K is thrown away. After t steps, l = min(t, T-K) of
+them on D and k = t - l <= K on D', (3) there gives |u_t - v_t| <= g^k a S(g, l); t = T is the theorem. The
+nonconvex bound is never above the published form (`source_sensitivity`). sigma is calibrated to the tightest
+of the classes that the records are declared to be in and the step size admits.
 """
 
 from typing import Any
@@ -20,8 +21,8 @@ from algorithms.deletion import (
     SENSITIVITY,
     HParams,
     State,
-    calls,
     convex_sensitivity,
+    count,
     disturbance,
     is_convex_step,
     is_noise_whole,
@@ -35,7 +36,6 @@ from algorithms.deletion import (
     strongly_convex_sensitivity,
 )
 from algorithms.deletion import prepare as prepare_deletion
-from algorithms.recursions import descend
 from algorithms.theorem import Control, Source, Theorem
 from problems.problem import Constants, Oracle, Problem, Regularity
 
@@ -54,8 +54,14 @@ def prepare(hp: Any) -> Any:
     return hp
 
 
+def steps_on(t: Array, hp: Any) -> tuple[Array, Array]:
+    """Return how many of the first t steps were on D, l = min(t, T - K), and on D', k = min(t, T) - l."""
+    learned = jnp.minimum(t, hp.T - hp.K)
+    return learned, jnp.minimum(t, hp.T) - learned
+
+
 def declared_sensitivity(problem: Problem, hp: Any) -> Array:
-    """Return the tightest bound on |u_K - v_T| that the declared regularity and the step size admit."""
+    """Return the tightest bound on |u_T - v_T| that the declared regularity and the step size admit."""
     c, regularity, learned = problem.constants, problem.family.regularity, hp.T - hp.K
     bound = nonconvex_sensitivity(c, hp, learned, hp.K)
     if Regularity.RETAINS_CONVEXITY in regularity:
@@ -75,12 +81,12 @@ def source_sensitivity(c: Constants, hp: Any) -> Array:
 
 
 def init(problem, x0, key, hp):
-    rewound = jnp.asarray(hp.T - hp.K, int)
     return State(
-        x=descend(problem, x0, hp.eta, rewound),
-        retrained=descend(problem.retained(), x0, hp.eta, rewound),
-        remaining=jnp.asarray(hp.K, int),
-        retraining_remaining=jnp.asarray(hp.K, int),
+        x=x0,
+        retrained=x0,
+        t=count(0),
+        switch=count(hp.T - hp.K),
+        end=count(hp.T),
         noise=optax.tree.random_like(key, x0, jax.random.normal),
         sigma=hp.noise_scale * hp.noise_multiplier * declared_sensitivity(problem, hp),
         epsilon=jnp.asarray(hp.epsilon, float),
@@ -90,14 +96,14 @@ def init(problem, x0, key, hp):
 
 strongly_convex = Theorem(
     name="rewind_to_delete_strongly_convex",
-    statement="|u_t - v_{T-K+t}| <= (2Gm/(n mu)) (g^t - g^(T-K+t)), g = 1 - eta mu, t <= K",
+    statement="|u_t - v_t| <= (2Gm/(n mu)) (g^k - g^t), g = 1 - eta mu, k = max(t - (T-K), 0), t <= T",
     source=Source("derived here", 2026, SOURCE.title, "algorithms/deletion.py, (1)-(3)"),
     assumes=Regularity.DELETABLE | Regularity.RETAINS_STRONG_CONVEXITY,
     metric=SENSITIVITY,
     given=(),
     condition="0 < eta <= 2/(L + mu), L and mu of every record",
     admits=is_strongly_convex_step,
-    bound=lambda t, c, hp: strongly_convex_sensitivity(c, hp, hp.T - hp.K, jnp.minimum(t, hp.K)),
+    bound=lambda t, c, hp: strongly_convex_sensitivity(c, hp, *steps_on(t, hp)),
     control=Control(
         why="record gradients ten times as large as declared",
         problem="tight_deletion[curvature=1.0]",
@@ -108,14 +114,14 @@ strongly_convex = Theorem(
 
 convex = Theorem(
     name="rewind_to_delete_convex",
-    statement="|u_t - v_{T-K+t}| <= 2 eta G m (T - K)/n, t <= K",
+    statement="|u_t - v_t| <= 2 eta G m min(t, T-K)/n, t <= T",
     source=Source("derived here", 2026, SOURCE.title, "algorithms/deletion.py, (1)-(3)"),
     assumes=Regularity.DELETABLE | Regularity.RETAINS_CONVEXITY,
     metric=SENSITIVITY,
     given=(),
     condition="0 < eta <= 2/L, L of every record",
     admits=is_convex_step,
-    bound=lambda t, c, hp: convex_sensitivity(c, hp, hp.T - hp.K),
+    bound=lambda t, c, hp: convex_sensitivity(c, hp, steps_on(t, hp)[0]),
     control=Control(
         why="record gradients ten times as large as declared",
         problem="tight_deletion[curvature=0.0]",
@@ -126,14 +132,14 @@ convex = Theorem(
 
 nonconvex = Theorem(
     name="rewind_to_delete_nonconvex",
-    statement="|u_t - v_{T-K+t}| <= (2Gm/(n L)) (g^(T-K+t) - g^t), g = 1 + eta L, t <= K",
+    statement="|u_t - v_t| <= (2Gm/(n L)) (g^t - g^k), g = 1 + eta L, k = max(t - (T-K), 0), t <= T",
     source=Source("derived here", 2026, SOURCE.title, "algorithms/deletion.py, (1)-(3); sharper than the source's"),
     assumes=Regularity.DELETABLE,
     metric=SENSITIVITY,
     given=(),
     condition="eta > 0",
     admits=is_step,
-    bound=lambda t, c, hp: nonconvex_sensitivity(c, hp, hp.T - hp.K, jnp.minimum(t, hp.K)),
+    bound=lambda t, c, hp: nonconvex_sensitivity(c, hp, *steps_on(t, hp)),
     control=Control(
         why="no rewind on a nonconvex loss: descending from x_T never undoes what T steps on D have grown",
         problem="tight_deletion[curvature=-1.0]",
@@ -144,14 +150,14 @@ nonconvex = Theorem(
 
 certificate = Theorem(
     name="rewind_to_delete_certificate",
-    statement="published u_K and v_T are (epsilon, delta)-indistinguishable: exact delta(epsilon) <= delta",
+    statement="published u_T and v_T are (epsilon, delta)-indistinguishable: exact delta(epsilon) <= delta",
     source=SOURCE,
     assumes=Regularity.DELETABLE,
     metric=PRIVACY_SPENT,
     given=(),
-    condition="eta > 0, noise_scale >= 1; claimed from t = K on",
+    condition="eta > 0, noise_scale >= 1; claimed from t = T on",
     admits=lambda c, hp: is_step(c, hp) & is_noise_whole(c, hp),
-    bound=lambda t, c, hp: jnp.where(t >= hp.K, hp.delta, jnp.nan),
+    bound=lambda t, c, hp: jnp.where(t >= hp.T, hp.delta, jnp.nan),
     control=Control(
         why="half the noise on the instance that attains the sensitivity",
         problem="tight_deletion[curvature=1.0]",
@@ -168,7 +174,6 @@ algorithm = Algorithm(
     readout=readout,
     needs=Oracle.GRADIENT | Oracle.RETAIN,
     requires=Regularity.DELETABLE,
-    calls=calls,
     prepare=prepare,
     metrics=(SENSITIVITY, PRIVACY_SPENT, PUBLISHED_DISTANCE),
     theorems=(strongly_convex, convex, nonconvex, certificate),

@@ -24,7 +24,8 @@ def speed(arguments: argparse.Namespace) -> int:
         if name not in works:
             raise unknown("work", name, works)
     chosen = [works[name] for name in arguments.work or works]
-    rows = [row for work in chosen for dtype in ("float64", "float32") for row in measure(work, dtype, arguments.repeats)]
+    pairs = [(work, dtype) for work in chosen for dtype in ("float64", "float32")]
+    rows = [row for work, dtype in pairs for row in measure(work, dtype, arguments.repeats)]
     if arguments.json:
         print(json.dumps(rows))
         return 0
@@ -36,6 +37,7 @@ def speed(arguments: argparse.Namespace) -> int:
         table.add_column(column, justify="left" if column in ("work", "dtype", "contender") else "right")
     for row in rows:
         agrees = {True: "yes", False: "NO", None: "own draws"}[row["agrees"]]
-        table.add_row(row["work"], row["dtype"], row["contender"], f"{row['seconds']:.3f}", f"{row['ratio_to_engine']:.2f}", agrees)
+        numbers = (f"{row['seconds']:.3f}", f"{row['ratio_to_engine']:.2f}")
+        table.add_row(row["work"], row["dtype"], row["contender"], *numbers, agrees)
     Console().print(table)
     return 0

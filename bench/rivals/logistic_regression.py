@@ -89,7 +89,7 @@ def array_loop_own(lanes: Lanes, checkpoints: np.ndarray, to: Any, xp: Any) -> A
     eta, f_star, x0 = to(lanes.hp.eta)[:, 0], to(lanes.problem.constants.f_star), to(starts(lanes).T)
 
     def one(lane):
-        x, measured = x0[lane], None
+        x, measured = x0[lane], np.nan
         for t in range(int(checkpoints[-1]) + 1):
             margin = A[lane] @ x
             if t in wanted:

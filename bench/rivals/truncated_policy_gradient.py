@@ -13,7 +13,7 @@ from bench.rivals.logistic_regression import in_segments
 def hand_written(lanes: Lanes, checkpoints: np.ndarray) -> Any:
     """Return the loop over checkpoints, lanes first, with the same draws as the engine."""
     mdp, f_star = lanes.problem.data.mdp, lanes.problem.constants.f_star
-    hp, (S, A) = lanes.hp, lanes.problem.data.mdp.r.shape
+    hp, S = lanes.hp, lanes.problem.data.mdp.mu.size
     H, B, settings = hp.max_horizon, hp.batch_size, lanes.shape[1]
     discount = jnp.where(jnp.arange(H) < hp.horizon.reshape(-1, 1), mdp.gamma ** jnp.arange(H), 0)[:, None, :]
     move, first = jnp.cumsum(mdp.P, -1)[..., :-1], jnp.cumsum(mdp.mu)[:-1]

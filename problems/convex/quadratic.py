@@ -1,7 +1,7 @@
 """f(x) = (1/2) (x - x_star)^T H (x - x_star) with a chosen spectrum of H: the strongly convex yardstick.
 
-H = Q diag(lambda) Q^T with a random rotation Q and eigenvalues log-spaced from 1 to 1/kappa, times `L`. All constants are
-exact: L and mu = L/kappa are the extreme eigenvalues, f_star = 0 at x_star.
+H = Q diag(lambda) Q^T with a random rotation Q and eigenvalues log-spaced from 1 to 1/kappa, times `L`. All constants
+are exact: L and mu = L/kappa are the extreme eigenvalues, f_star = 0 at x_star.
 Source: Nesterov, Lectures on Convex Optimization (2018), section 2.1.
 """
 

@@ -12,6 +12,7 @@ from algorithms.deletion import (
     PRIVACY_SPENT,
     SENSITIVITY,
     HParams,
+    choose,
     nonconvex_sensitivity,
     strongly_convex_sensitivity,
 )
@@ -33,8 +34,8 @@ def settings(eta=0.05, K=REWINDS, **others):
     return HParams(eta=eta, K=K, T=float(T), **others)
 
 
-def run(algorithm, problem, hp, x0, theorem, steps=T):
-    """Return the theorem's metric and bound, (setting, step), for every K in `hp`."""
+def run(algorithm, problem, hp, x0, theorem, steps=2 * T):
+    """Return the theorem's metric and bound, (setting, step), for every K in `hp`; no run is longer than 2 T."""
     hp = algorithm.prepare(hp)
 
     def lane(K):
@@ -64,7 +65,9 @@ def run(algorithm, problem, hp, x0, theorem, steps=T):
 def test_rewind_bounds_are_attained_at_every_step_and_rewind(theorem, curvature):
     problem = tight_deletion.make(KEY, curvature=curvature)
     value, bound = run(rewind_to_delete.algorithm, problem, settings(), jnp.zeros(1), theorem)
-    np.testing.assert_allclose(value[:-1] / bound[:-1], 1.0, rtol=1e-9)
+    np.testing.assert_allclose(value[:-1, 1:] / bound[:-1, 1:], 1.0, rtol=1e-9)
+    assert np.all(value[:, 0] == 0)
+    assert np.all(bound[:, 0] == 0)
     assert np.all(value[-1] == 0)
     assert np.all(bound[-1] == 0)
 
@@ -73,17 +76,20 @@ def test_descent_bound_is_attained_from_the_far_side_of_both_minimisers():
     problem = tight_deletion.make(KEY, curvature=1.0)
     theorem = descent_to_delete.strongly_convex
     value, bound = run(descent_to_delete.algorithm, problem, settings(), jnp.full(1, -5.0), theorem)
-    np.testing.assert_allclose(value / bound, 1.0, rtol=1e-9)
+    assert np.all(np.isnan(bound[:, :T]))
+    np.testing.assert_allclose(value[:, T:] / bound[:, T:], 1.0, rtol=1e-9)
     value, bound = run(descent_to_delete.algorithm, problem, settings(), jnp.full(1, 5.0), theorem)
-    assert np.all(value <= bound * (1 + 1e-9))
+    assert np.all(value[:, T:] <= bound[:, T:] * (1 + 1e-9))
 
 
-@pytest.mark.parametrize("algorithm", [rewind_to_delete.algorithm, descent_to_delete.algorithm])
-def test_certificate_is_spent_exactly_on_the_tight_instance(algorithm):
+@pytest.mark.parametrize(
+    ("algorithm", "ends"), [(rewind_to_delete.algorithm, 0 * REWINDS + T), (descent_to_delete.algorithm, T + REWINDS)]
+)
+def test_certificate_is_spent_exactly_on_the_tight_instance(algorithm, ends):
     problem = tight_deletion.make(KEY, curvature=1.0)
     certificate = algorithm.theorems[-1]
     value, bound = run(algorithm, problem, settings(), jnp.full(1, -5.0), certificate)
-    assert np.all(np.isnan(bound[3, :20]))
+    np.testing.assert_array_equal(np.isnan(bound), np.arange(2 * T + 1) < ends[:, None])
     spent = value[:-1, -1]
     assert np.all(spent <= 1e-5)
     np.testing.assert_allclose(spent, 1e-5, rtol=1e-6)
@@ -121,7 +127,7 @@ def test_a_wrong_gradient_bound_is_caught():
         problem = tight_deletion.make(KEY, curvature=curvature)
         wrong = replace(problem, constants=replace(problem.constants, G=0.1 * problem.constants.G))
         value, bound = run(algorithm, wrong, settings(K=np.array([20.0])), jnp.zeros(1), theorem)
-        assert np.max(value / bound) > 5
+        assert value[0, T] / bound[0, T] > 5
 
 
 def test_descending_without_rewinding_breaks_the_nonconvex_bound():
@@ -133,19 +139,18 @@ def test_descending_without_rewinding_breaks_the_nonconvex_bound():
         jnp.zeros(1),
         rewind_to_delete.nonconvex,
     )
-    assert value[0, 0] / bound[0, 0] > 2
+    assert value[0, T + 20] / bound[0, T + 20] > 2
 
 
 def test_descent_publishes_no_noise_where_nothing_is_proven():
     for curvature in (0.0, -1.0):
         problem = tight_deletion.make(KEY, curvature=curvature)
-        hp = descent_to_delete.algorithm.prepare(settings(K=20.0))
-        state = descent_to_delete.init(problem, jnp.zeros(1), KEY, hp)
+        state = advance(descent_to_delete.algorithm, problem, settings(K=20.0), jnp.zeros(1))
         assert state.sigma == 0
         assert PRIVACY_SPENT.measure(problem, state.x, state) == 1
 
 
-def advance(algorithm, problem, hp, x0, steps=T):
+def advance(algorithm, problem, hp, x0, steps=2 * T):
     hp = algorithm.prepare(hp)
     state = algorithm.init(problem, x0, KEY, hp)
     return jax.lax.fori_loop(0, steps, lambda _, s: algorithm.step(problem, s, KEY, hp), state)
@@ -175,6 +180,32 @@ def test_no_unlearning_step_is_the_learned_model_and_noise():
     np.testing.assert_allclose(descended.x, x, rtol=1e-11)
     np.testing.assert_allclose(rewind_to_delete.readout(rewound), rewound.x + rewound.sigma * rewound.noise, rtol=1e-13)
     assert rewound.sigma > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "switch", "end"), [(rewind_to_delete, T - 20, T), (descent_to_delete, T, T + 20), (retraining, 0, T)]
+)
+def test_a_run_is_learning_then_unlearning_then_standing_still(method, switch, end):
+    problem = logistic()
+    x0, eta = problem.init(KEY), 1 / problem.constants.L_max
+    state = advance(method.algorithm, problem, settings(eta=eta, K=20.0), x0, steps=2 * T)
+    u = v = x0
+    for t in range(end):
+        u = u - eta * (problem if t < switch else problem.retained()).grad(u)
+    for _ in range(T):
+        v = v - eta * problem.retained().grad(v)
+    np.testing.assert_allclose(state.x, u, rtol=1e-11)
+    np.testing.assert_allclose(state.retrained, v, rtol=1e-11)
+
+
+def test_only_what_deletion_changes_is_selected():
+    problem = logistic()
+    chosen = choose(jnp.asarray(True), problem, problem.retained())
+    assert chosen.data.design.A is problem.data.design.A
+    assert chosen.constants.L_max is problem.constants.L_max
+    np.testing.assert_array_equal(chosen.data.weight, problem.data.weight)
+    chosen = choose(jnp.asarray(False), problem, problem.retained())
+    np.testing.assert_array_equal(chosen.data.weight, problem.retained().data.weight)
 
 
 def exact(g, learned, unlearned, a):
