@@ -29,9 +29,11 @@ class Suite:
         """Return the suite as requests."""
         from bench.grid import Request
 
-        return tuple(
-            Request(*(tuple(run[key]) for key in LISTS), *(int(run[key]) for key in NUMBERS)) for run in self.runs
-        )
+        def request(run: dict[str, Any]) -> Request:
+            problems, algorithms, theorems = (tuple(run[key]) for key in LISTS)
+            return Request(problems, algorithms, theorems, run["seeds"], run["steps"], run["checkpoints"])
+
+        return tuple(map(request, self.runs))
 
 
 def read_suite(path: Path) -> Suite:

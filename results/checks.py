@@ -12,7 +12,7 @@ finite and above the rounding floor. Measured values are credited that floor, so
 Cells of one theorem and group share the level by Bonferroni, exact and asymptotic laws use both sides.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -243,6 +243,13 @@ def _slack_at_end(ratio: np.ndarray, judged: np.ndarray) -> np.ndarray:
     return (1 / np.maximum(ratio[np.arange(len(ratio)), last], 0))[judged]
 
 
+def _after_the_start(cells: Cells, checkpoints: np.ndarray) -> Cells:
+    """Return the cells after step 0 where there are any: at the start most bounds hold with equality by definition."""
+    later = cells.ratio.copy()
+    later[:, checkpoints == 0] = np.nan
+    return replace(cells, ratio=later) if not np.isnan(later).all() else cells
+
+
 @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # a diverged lane is a finding, not a mishap
 def judge(group: Group, theorem: TheoremRecord) -> Finding:
     """Return what `group` says of `theorem`; the verdict itself needs the level that a whole report shares."""
@@ -260,11 +267,12 @@ def judge(group: Group, theorem: TheoremRecord) -> Finding:
         nowhere = {"max_ratio": np.nan, "low": np.nan, "high": np.nan, "at_step": np.nan, "at_lane": -1}
         return Finding(**counts, **silent, **nowhere)
     if theorem.holds == EVERY_RUN:
-        (lane, step), worst, low, high = _every_run(cells, group.runs["seed"].to_numpy())
         missed = cells.ratio > 1 + cells.allowed
         if cells.two_sided:
             missed |= cells.ratio < 1 - cells.allowed
         silent["broken"] = bool(missed.any())
+        shown = cells if missed[:, 0].any() else _after_the_start(cells, group.checkpoints)
+        (lane, step), worst, low, high = _every_run(shown, group.runs["seed"].to_numpy())
         found = {"max_ratio": worst, "low": low, "high": high, "at_step": step, "at_lane": lane, **silent}
     else:
         found = _statistical(cells, group.runs["setting"].to_numpy(), theorem.holds)

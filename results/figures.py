@@ -38,9 +38,9 @@ def _rate_panel(axis: Axes, table: pd.DataFrame, model: str) -> None:
             x, y, yerr=np.maximum([y - low, high - y], 0), fmt=marker, ms=5, color=colour, alpha=0.8,
             elinewidth=1, mec="white", mew=0.5, label=f"{role}s",
         )  # fmt: skip
-    if model == "geometric":
-        axis.set_xscale("symlog", linthresh=1e-4)
-        axis.set_yscale("symlog", linthresh=1e-4)
+    linear = 1e-4 if model == "geometric" else 1.0
+    axis.set_xscale("symlog", linthresh=linear)
+    axis.set_yscale("symlog", linthresh=linear)
     ends = np.array([axis.get_xlim(), axis.get_ylim()])
     span = ends.min(), ends.max()
     axis.plot(span, span, color=QUIET, lw=1, ls="--", zorder=0)

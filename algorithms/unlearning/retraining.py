@@ -1,6 +1,6 @@
 """Retraining from scratch:  T times u+ = u - eta grad f_{D'}(u) from x_0, published as it is.
 
-The yardstick of unlearning (Bourtoule et al. 2021, arXiv:1912.03817): sensitivity and noise are exactly 0, at
+The yardstick of unlearning (Bourtoule et al. 2021, arXiv:1912.03817): sensitivity (up to rounding) and noise are 0, at
 full cost. The run of `algorithms.deletion` that turns to D' at once, that is Rewind-to-Delete with K = T.
 """
 

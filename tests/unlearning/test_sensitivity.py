@@ -68,7 +68,7 @@ def test_rewind_bounds_are_attained_at_every_step_and_rewind(theorem, curvature)
     np.testing.assert_allclose(value[:-1, 1:] / bound[:-1, 1:], 1.0, rtol=1e-9)
     assert np.all(value[:, 0] == 0)
     assert np.all(bound[:, 0] == 0)
-    assert np.all(value[-1] == 0)
+    assert np.all(value[-1] < 1e-12)  # exact retraining, up to rounding of |u| < 200
     assert np.all(bound[-1] == 0)
 
 
