@@ -2,18 +2,28 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from bench.errors import UserError
 
 KINDS = ("suites", "problems", "algorithms", "theorems")
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are a user's mistakes like all others: one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `UserError`."""
+        raise UserError(f"{message}; `{self.prog} --help` says more")
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    top = argparse.ArgumentParser(prog="bench", description="Put optimization theorems to the test.")
+    top = Parser(prog="bench", description="Put optimization theorems to the test.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     listing = commands.add_parser("list", help="what there is to run")
@@ -98,15 +108,20 @@ def dispatch(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; a user's mistake is one line and exit code 2."""
-    arguments = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
     try:
-        return dispatch(arguments)
+        code = dispatch(parser().parse_args(words))
+        sys.stdout.flush()
+        return code
     except UserError as error:
         message = str(error)
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 130
-    if getattr(arguments, "json", False):
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    if "--json" in words:
         print(json.dumps({"error": message}))
     print(f"bench: {message}", file=sys.stderr)
     return 2

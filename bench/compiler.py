@@ -141,17 +141,35 @@ class Compiler:
         return self.compiled[key]
 
 
-def run_segments(
-    compiled: Compiled, lanes: Lanes, checkpoints: np.ndarray, carry: Carry | None = None, done: int = 0
-) -> Iterator[tuple[int, Carry, Record]]:
-    """Yield (checkpoint number, carry, record) along the run, from the start or from the carry after `done`
-    checkpoints.
+def never() -> bool:
+    """Return False: no carry is wanted."""
+    return False
 
-    A yielded carry is donated to the next segment: read it before asking for the next one.
+
+def run_segments(
+    compiled: Compiled,
+    lanes: Lanes,
+    checkpoints: np.ndarray,
+    carry: Carry | None = None,
+    done: int = 0,
+    wanted: Callable[[], bool] = never,
+) -> Iterator[tuple[int, Carry | None, Record]]:
+    """Yield (checkpoint number, carry, record) along the run, from the start or from `carry` after `done` checkpoints.
+
+    The next segment is dispatched before a record is fetched, so that the device never waits; it takes the carry with
+    it. Only where `wanted()` says so is a carry yielded, and then the device waits until it has been read.
     """
     lanes = compiled.place(lanes)
     carry = compiled.blank() if carry is None else carry
+    ahead: tuple[int, Record] | None = None
     for i in range(done, len(checkpoints)):
         t = int(checkpoints[i - 1]) if i else 0
         carry, record = compiled.advance(lanes, carry, t, int(checkpoints[i]) - t)
-        yield i, carry, jax.tree.map(np.asarray, record)
+        if ahead is not None:
+            yield ahead[0], None, jax.tree.map(np.asarray, ahead[1])
+        ahead = i, record
+        if wanted():
+            yield i, carry, jax.tree.map(np.asarray, record)
+            ahead = None
+    if ahead is not None:
+        yield ahead[0], None, jax.tree.map(np.asarray, ahead[1])

@@ -30,7 +30,7 @@ def evaluate(text: str, names: Mapping[str, Any]) -> Any:
     def value(node: ast.AST) -> Any:
         match node:
             case ast.Constant(value=int() | float() as number):
-                return number
+                return float(number)
             case ast.Name(id=name):
                 if names.get(name) is None:
                     stated = ", ".join(sorted(key for key, known in names.items() if known is not None))
@@ -47,7 +47,12 @@ def evaluate(text: str, names: Mapping[str, Any]) -> Any:
         )
 
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        with np.errstate(all="ignore"):
+            number = value(ast.parse(text.strip(), mode="eval").body)
     except SyntaxError as error:
         raise UserError(f"cannot read the expression '{text}': {error.msg}") from None
-    return value(tree)
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise UserError(f"the expression '{text}' has no value: {error}") from None
+    if np.iscomplexobj(number):
+        raise UserError(f"the expression '{text}' is not a real number")
+    return number

@@ -21,6 +21,7 @@ from bench.selector import Selector, Value, parse_selector, render
 from problems.problem import Family, InvalidParameter, Problem
 
 LANES_A_TASK = 1 << 14  # a task is what a kill can lose at most (less what its partial file holds)
+MOST = 1 << 31  # seeds, steps and roots are 32-bit on the devices
 EACH = "each"
 
 
@@ -45,17 +46,25 @@ class ProblemChoice:
     instances: int | str = 1
     code: str = ""
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Return what tells choices apart: two files of users may have one name."""
+        return self.label, self.code
+
     @cached_property
     def shape(self) -> Problem:
         """Return the problem with shapes in place of arrays.
 
         Raises:
-            UserError: a parameter has no meaning for the family.
+            UserError: a parameter has no meaning for the family, or `make` gives no problem.
         """
         try:
-            return jax.eval_shape(self.make, jax.random.key(0))
+            shape = jax.eval_shape(self.make, jax.random.key(0))
         except InvalidParameter as error:
             raise UserError(f"{self.label}: {error}") from None
+        if not isinstance(shape, Problem):
+            raise UserError(f"{self.label}: `make` returns a {type(shape).__name__}, not a Problem")
+        return shape
 
     @property
     def family(self) -> Family:
@@ -206,6 +215,8 @@ def choose_algorithm(text: str) -> list[Settings]:
     """Return the algorithm that a selector names with its grid of settings, grouped by static fields."""
     selector = parse_selector(text)
     module, path = catalogue.load("algorithms", selector.name)
+    if not isinstance(module.algorithm, Algorithm):
+        raise UserError(f"{path}: `algorithm` is a {type(module.algorithm).__name__}, not an Algorithm")
     return settings_of(module.algorithm, selector, hash_of(path))
 
 
@@ -226,8 +237,8 @@ def settings_of(algorithm: Algorithm, selector: Selector, code: str = "") -> lis
         setting = defaults | point
         if missing := [name for name in known if name not in setting]:
             raise UserError(f"{algorithm.name} needs a value for {', '.join(missing)}")
-        for name in static:
-            as_annotated(algorithm.name, name, setting[name], type(defaults.get(name, setting[name])))
+        for name, value in setting.items():
+            check_value(algorithm.name, name, value, defaults.get(name, value), name in static)
         key = tuple(setting.pop(name) for name in static)
         grouped.setdefault(key, []).append(setting)
     chosen = []
@@ -239,6 +250,16 @@ def settings_of(algorithm: Algorithm, selector: Selector, code: str = "") -> lis
         resolve(algorithm, settings.static, settings.points, None)
         chosen.append(settings)
     return chosen
+
+
+def check_value(owner: str, name: str, value: Value, default: Value, static: bool) -> None:
+    """Raise `UserError` for a value that is not of the default's kind; numbers may be given by an expression."""
+    if static:
+        as_annotated(owner, name, value, type(default))
+    elif isinstance(value, bool) and not isinstance(default, bool):
+        raise UserError(f"{owner}: {name} = {value} is not a number")
+    elif isinstance(default, int) and isinstance(value, float) and not value.is_integer():
+        raise UserError(f"{owner}: {name} = {value} is not a whole number")
 
 
 def resolve(algorithm: Algorithm, static: dict, points: tuple[dict[str, Value], ...], constants: Any) -> Any:
@@ -309,15 +330,16 @@ def cross(request: Request, root: int, dtype: str) -> Plan:
         UserError: nothing can be run, or a number has no meaning (seeds < 1, steps < 0).
     """
     for name, number, least in (("seeds", request.seeds, 1), ("steps", request.steps, 0), ("seed", root, 0)):
-        if number < least:
-            raise UserError(f"{name} = {number}: must be at least {least}")
-    for name in request.theorems:
-        if name not in catalogue.theorems():
-            raise unknown("theorem", name, catalogue.theorems())
+        if not least <= number < MOST:
+            raise UserError(f"{name} = {number}: must be at least {least} and less than {MOST}")
     checkpoints = log_spaced(request.steps, request.checkpoints)
     tasks, skipped = [], []
     problems = [choice for text in request.problems for choice in choose_problems(text)]
     methods = [settings for text in request.algorithms for settings in choose_algorithm(text)]
+    known = {*catalogue.theorems(), *(theorem.name for method in methods for theorem in method.algorithm.theorems)}
+    for name in request.theorems:
+        if name not in known:
+            raise unknown("theorem", name, known)
     for problem in problems:
         for method in methods:
             reason = unfit(problem, method.algorithm)
@@ -336,11 +358,15 @@ def cross(request: Request, root: int, dtype: str) -> Plan:
     return Plan(tuple(tasks), tuple(skipped))
 
 
-def control_task(theorem: Theorem, algorithm: str, root: int, dtype: str) -> Task:
-    """Return the theorem's negative control: the same check on a setting outside its assumptions."""
+def control_task(theorem: Theorem, algorithm: Algorithm, root: int, dtype: str, code: str = "") -> Task:
+    """Return the theorem's negative control: the same check on a setting outside its assumptions.
+
+    `algorithm`, whose file has the version `code`, states the theorem, and runs unless the control names another.
+    """
     control = theorem.control
     problem = next(choose_problems(control.problem))
-    method = choose_algorithm(f"{control.algorithm or algorithm}[{control.setting}]")[0]
+    text = f"{control.algorithm or algorithm.name}[{control.setting}]"
+    method = (choose_algorithm(text) if control.algorithm else settings_of(algorithm, parse_selector(text), code))[0]
     return Task(
         problem,
         method.algorithm,
@@ -359,6 +385,6 @@ def control_task(theorem: Theorem, algorithm: str, root: int, dtype: str) -> Tas
 
 def with_controls(plan: Plan, root: int, dtype: str) -> Plan:
     """Return the plan with the negative control of every theorem that it judges, each once, at the end."""
-    judged = {theorem.name: (theorem, task.algorithm.name) for task in plan.tasks for theorem in task.theorems}
-    controls = [control_task(theorem, algorithm, root, dtype) for theorem, algorithm in judged.values()]
+    judged = {theorem.name: (theorem, task) for task in plan.tasks for theorem in task.theorems}
+    controls = [control_task(theorem, task.algorithm, root, dtype, task.code) for theorem, task in judged.values()]
     return replace(plan, tasks=(*plan.tasks, *controls))

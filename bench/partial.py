@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bench.plan import Chunk
+from results import store
 
 EVERY_SECONDS = 30.0
 
@@ -49,9 +50,13 @@ class PartialFile:
             return None
         return Progress(Chunk(*meta["chunk"]), meta["number"], meta["done"], leaves, arrays)
 
-    def save_sometimes(self, chunk: Chunk, number: int, done: int, carry: Any, arrays: dict[str, np.ndarray]) -> None:
-        """Save the progress if the last save is long enough ago."""
-        if self.path is None or time.monotonic() - self.last < EVERY_SECONDS:
+    def due(self) -> bool:
+        """Return whether the last save is long enough ago."""
+        return self.path is not None and time.monotonic() - self.last >= EVERY_SECONDS
+
+    def save(self, chunk: Chunk, number: int, done: int, carry: Any, arrays: dict[str, np.ndarray]) -> None:
+        """Save the progress; without a path do nothing."""
+        if self.path is None:
             return
         self.last = time.monotonic()
         leaves = [as_numbers(leaf) for leaf in jax.tree.leaves(carry)]
@@ -64,6 +69,8 @@ class PartialFile:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.path)
+        except OSError as error:
+            raise store.CannotWrite(f"{self.path}: cannot be written ({error.strerror or error})") from error
         finally:
             temporary.unlink(missing_ok=True)
 

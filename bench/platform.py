@@ -33,5 +33,6 @@ def configure(device: str | None, x32: bool) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     try:
         jax.devices()
-    except RuntimeError as error:
-        raise UserError(f"no {device or 'device'} here: {str(error).splitlines()[0]}") from None
+    except (RuntimeError, AssertionError) as error:  # without its plugin JAX asserts that there is one
+        reason = (str(error) or "JAX has no plugin for it").splitlines()[0]
+        raise UserError(f"no {device or 'device'} here: {reason}") from None

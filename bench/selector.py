@@ -52,8 +52,11 @@ def parse_value(text: str) -> Value:
             return number(text)
         except ValueError:
             continue
-    if text[:1] in "'\"" and text[:1]:
-        return str(ast.literal_eval(text))
+    if text[:1] in ("'", '"'):
+        try:
+            return str(ast.literal_eval(text))
+        except (SyntaxError, ValueError):
+            raise UserError(f"cannot read {text}: close the quote, or write no quotes") from None
     return text
 
 

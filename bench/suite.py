@@ -116,6 +116,11 @@ def narrow(suite: Suite, problems: list[str], algorithms: list[str]) -> Suite:
         UserError: nothing is left.
     """
 
+    for package, chosen in (("problems", problems), ("algorithms", algorithms)):
+        for name in (parse_selector(text).name for text in chosen):
+            if not name.endswith(".py") and name not in catalogue.scan(package):
+                raise unknown(package.removesuffix("s"), name, catalogue.scan(package))
+
     def kept(selectors: list[str], chosen: list[str]) -> list[str]:
         names = {parse_selector(text).name for text in selectors}
         of_suite = {parse_selector(text).name: text for text in chosen if parse_selector(text).name in names}

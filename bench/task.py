@@ -55,14 +55,14 @@ class Data:
 
     def __init__(self, root: int):
         self.root = root
-        self.generators: dict[str, Callable[[jax.Array], Problem]] = {}
-        self.shared: dict[str, Problem] = {}
+        self.generators: dict[tuple[str, str], Callable[[jax.Array], Problem]] = {}
+        self.shared: dict[tuple[str, str], Problem] = {}
 
     def instances(self, choice: ProblemChoice, numbers: Iterable[int]) -> Problem:
         """Return the problem with a leading axis over the numbered instances."""
-        if choice.label not in self.generators:
-            self.generators[choice.label] = jax.jit(jax.vmap(choice.make))
-        return self.generators[choice.label](keys_of(self.root, INSTANCE_STREAM, numbers))
+        if choice.identity not in self.generators:
+            self.generators[choice.identity] = jax.jit(jax.vmap(choice.make))
+        return self.generators[choice.identity](keys_of(self.root, INSTANCE_STREAM, numbers))
 
     def lanes(self, task: Task, seeds: list[int], settings: slice) -> Lanes:
         """Return the explicit data of the lanes of these seeds and settings."""
@@ -71,9 +71,9 @@ class Data:
         if own:
             problem = self.instances(choice, [choice.instance_of(seed) for seed in seeds])
         else:
-            if choice.label not in self.shared:
-                self.shared[choice.label] = jax.tree.map(lambda leaf: leaf[0], self.instances(choice, [0]))
-            problem = self.shared[choice.label]
+            if choice.identity not in self.shared:
+                self.shared[choice.identity] = jax.tree.map(lambda leaf: leaf[0], self.instances(choice, [0]))
+            problem = self.shared[choice.identity]
         problem = misstated(problem, task)
         hp = resolve(task.algorithm, task.static, task.settings[settings], jax.tree.map(np.asarray, problem.constants))
         shape = (len(seeds), len(task.settings[settings]))
@@ -217,12 +217,13 @@ def run_chunks(
         if progress and number == progress.number and progress.leaves:
             carry, done = compiled.restore(progress.leaves), progress.done
         real = (at[0].stop - at[0].start) * (at[1].stop - at[1].start)
-        for i, now, record in run_segments(compiled, lanes, checkpoints, carry, done):
+        for i, now, record in run_segments(compiled, lanes, checkpoints, carry, done, partial_file.due):
             table.write(at, i, record)
             report(real * int(checkpoints[i] - (checkpoints[i - 1] if i else 0)))
-            if i + 1 < len(checkpoints):
-                partial_file.save_sometimes(chunk, number, i + 1, now, table.arrays)
-        partial_file.save_sometimes(chunk, number + 1, 0, None, table.arrays)
+            if now is not None and i + 1 < len(checkpoints):
+                partial_file.save(chunk, number, i + 1, now, table.arrays)
+        if partial_file.due():
+            partial_file.save(chunk, number + 1, 0, None, table.arrays)
     return table
 
 
@@ -282,17 +283,26 @@ def as_group(task: Task, table: Table, data: Data, machine: Machine, facts: dict
         "run_s": facts["run_s"],
         "group": task.digest(),
     }
-    calls = task.algorithm.calls(everything.problem, everything.hp)
     return Group(
         runs=pd.DataFrame(columns),
         checkpoints=np.asarray(task.checkpoints),
         theorems=tuple(record_of(theorem) for theorem in task.theorems),
-        calls_per_step=np.broadcast_to(np.asarray(calls, dtype=float), shape).reshape(-1).copy(),
+        calls_per_step=calls_of(task, everything).reshape(-1),
         description={"suite": facts["suite"], **task.description()},
         control=task.control.why if task.control else "",
         system=system_facts(machine),
         **kinds,
     )
+
+
+def calls_of(task: Task, lanes: Lanes) -> np.ndarray:
+    """Return the oracle calls a step of every lane, (seeds, settings)."""
+    settings = lanes.shape[1]
+
+    def of_seed(problem: Problem, hp: Any) -> jax.Array:
+        return jnp.broadcast_to(jnp.asarray(task.algorithm.calls(problem, hp), dtype=float), (settings,))
+
+    return np.array(jax.vmap(of_seed, (0 if lanes.own_data else None, 0))(lanes.problem, lanes.hp))
 
 
 def hp_columns(task: Task, hp: Any) -> dict[str, Any]:

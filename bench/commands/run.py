@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from dataclasses import asdict, replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,8 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(
             f"--executor {arguments.executor}: not built yet; --shard i/n lets any scheduler share the work"
         )
-    if arguments.max_mem <= 0:
-        raise UserError(f"--max-mem {arguments.max_mem}: must be positive")
+    if not 0 < arguments.max_mem < inf:
+        raise UserError(f"--max-mem {arguments.max_mem}: must be positive and finite")
     suite = chosen_suite(arguments)
     from bench.platform import configure
 
@@ -69,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     from bench.runner import Shard, prepare_folder
     from bench.runner import run as run_tasks
     from bench.task import Machine
+    from results.store import CannotWrite
 
     shard = Shard.parse(arguments.shard) if arguments.shard else Shard()
     plan = plan_of(suite, arguments)
@@ -76,11 +78,14 @@ def run(arguments: argparse.Namespace) -> int:
     prepare_folder(folder)
     configuration = {"suite": suite.name, "runs": list(suite.runs), "root": arguments.seed, "x32": arguments.x32}
     manifest = Manifest(configuration, [task.digest() for task in plan.tasks], [asdict(skip) for skip in plan.skipped])
-    manifest.write(folder)
     machine = Machine(max_bytes=int(arguments.max_mem * (1 << 30)))
     tasks = shard.of(plan.tasks)
-    with watching(tasks, quiet=arguments.json) as watcher:
-        summary, _ = run_tasks(tasks, machine, arguments.seed, folder, suite.name, arguments.force, watcher)
+    try:
+        manifest.write(folder)
+        with watching(tasks, quiet=arguments.json) as watcher:
+            summary, _ = run_tasks(tasks, machine, arguments.seed, folder, suite.name, arguments.force, watcher)
+    except CannotWrite as error:
+        raise UserError(f"{error}; finished groups are kept: make room and run the same command again") from None
     if arguments.json:
         numbers = {key: value for key, value in asdict(summary).items() if key != "damaged"}
         print(json.dumps({"out": str(folder), **numbers}))
@@ -93,6 +98,9 @@ def conclude(folder: Path, summary: "Summary") -> None:
     """Print what was done, the verdict table, and where the report lies."""
     from bench.conclusions import conclusions
 
+    if not summary.groups:
+        print("no group of the plan falls into this shard", file=sys.stderr)
+        return
     done = f"{summary.computed} groups computed, {summary.reused} reused"
     if not summary.computed:
         done = f"nothing to compute: all {summary.reused} groups were finished"

@@ -1,0 +1,78 @@
+"""The real command line in a process of its own, and what a folder of results holds, without timings."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from results import store
+
+TIMINGS = ["chunk", "compile_s", "run_s"]
+COMMAND = [sys.executable, "-m", "bench"]
+
+
+def environment(cwd: Path, **more: str) -> dict[str, str]:
+    """Return the environment of a run: one compilation cache for all tests of a session, one device per core."""
+    session = next(parent for parent in [cwd, *cwd.parents] if parent.name.startswith("pytest-"))
+    kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
+    return kept | {"XDG_CACHE_HOME": str(session / "cache"), "JAX_PLATFORMS": "cpu"} | more
+
+
+def bench(cwd: Path, *words: str, **options) -> subprocess.CompletedProcess:
+    """Run `bench words...` in `cwd` and return how it ended."""
+    return subprocess.run(
+        [*COMMAND, *words], cwd=cwd, env=environment(cwd), capture_output=True, text=True, timeout=120, **options
+    )
+
+
+def python(cwd: Path, program: str, *words: str, **variables: str) -> subprocess.CompletedProcess:
+    """Run a Python program in a fresh interpreter in `cwd`; it must succeed."""
+    ended = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", program, *words],
+        cwd=cwd,
+        env=environment(cwd, **variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended
+
+
+def assert_user_error(ended: subprocess.CompletedProcess, *said: str) -> None:
+    """Assert exit code 2 and one line on stderr that begins with `bench: ` and says all of `said`."""
+    assert ended.returncode == 2, ended.stderr
+    assert_one_line(ended.stderr, *said)
+
+
+def assert_one_line(stderr: str, *said: str) -> None:
+    """Assert one line that begins with `bench: ` and says all of `said`."""
+    lines = stderr.strip().splitlines()
+    assert len(lines) == 1, stderr
+    assert lines[0].startswith("bench: ")
+    for text in said:
+        assert text in lines[0], lines[0]
+
+
+def assert_same_results(folder: Path, expected: Path) -> None:
+    """Assert that two folders hold the same groups, number for number, timings aside."""
+    names = sorted(path.name for path in expected.glob("*.parquet"))
+    assert sorted(path.name for path in folder.glob("*.parquet")) == names
+    for name in names:
+        assert_same_group(store.read(folder / name), store.read(expected / name))
+
+
+def assert_same_group(group, expected) -> None:
+    """Assert that two groups are equal, number for number, timings aside."""
+    pd.testing.assert_frame_equal(group.runs.drop(columns=TIMINGS), expected.runs.drop(columns=TIMINGS))
+    np.testing.assert_array_equal(group.checkpoints, expected.checkpoints)
+    np.testing.assert_array_equal(group.calls_per_step, expected.calls_per_step)
+    assert group.description == expected.description
+    for part in ("metrics", "bounds", "admitted", "floors"):
+        ours, theirs = getattr(group, part), getattr(expected, part)
+        assert list(ours) == list(theirs)
+        for name in ours:
+            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
