@@ -13,6 +13,7 @@ from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from bench.engine import Carry, Lanes, Layout, Program, Record, layout_of, segment, start_all
+from bench.once import Once
 
 Device = Any  # `jax.Device` is no type for a checker
 
@@ -125,20 +126,20 @@ def signature(lanes: Lanes) -> tuple:
 
 
 class Compiler:
-    """Compiles each program once per tree structure and shapes, and counts."""
+    """Compiles each program once per tree structure and shapes, whichever thread asks, and counts."""
 
     def __init__(self, devices: tuple[Device, ...]):
         self.devices = devices
-        self.compiled: dict[tuple, Compiled] = {}
+        self.compiled: Once[Compiled] = Once()
         self.seconds = 0.0
 
     def __call__(self, program: Program, lanes: Lanes) -> Compiled:
         """Return the segment for the shapes of `lanes`, compiling it the first time."""
-        key = (program, signature(lanes))
-        if key not in self.compiled:
-            self.compiled[key] = compile_segment(program, lanes, self.devices)
-            self.seconds += self.compiled[key].seconds
-        return self.compiled[key]
+        compiled, mine = self.compiled(
+            (program, signature(lanes)), lambda: compile_segment(program, lanes, self.devices)
+        )
+        self.seconds += compiled.seconds if mine else 0.0
+        return compiled
 
 
 def never() -> bool:

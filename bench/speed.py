@@ -12,10 +12,12 @@ import numpy as np
 from algorithms.deletion import SENSITIVITY
 from algorithms.metric import SUBOPTIMALITY, Metric
 from bench.compiler import run_segments
+from bench.data import Data
 from bench.engine import Program
 from bench.grid import Request, Task, cross
 from bench.rivals import logistic_regression, lora_gradient_descent, rewind_to_delete, truncated_policy_gradient
-from bench.task import Data, Machine, chunks, fitting_chunk, padded
+from bench.table import padded, places
+from bench.task import Machine, fitting_chunk
 
 Make = Callable[..., Callable[[], np.ndarray]]
 AGREEMENT = {"float64": 1e-8, "float32": 1e-2}  # at the end, in units of the metric's size
@@ -96,15 +98,14 @@ WORKS = (
 def engine_loop(task: Task, work: Work, machine: Machine, data: Data) -> Callable[[], np.ndarray]:
     """Return the engine's own loop over chunks and checkpoints, compiled: the metric at the first and the last one."""
     program = Program(task.algorithm, (), (work.metric,))
-    chunk = fitting_chunk(task, program, data, machine)
-    places = chunks(task, chunk)
-    blocks = [data.lanes(task, *padded(task, at, chunk)) for at in places]
+    chunk, _ = fitting_chunk(task, program, data, machine)
+    blocks = [(at, data.lanes(task, *padded(task, at, chunk))) for at in places(task, chunk)]
     checkpoints = np.asarray(task.checkpoints)
-    compiled = machine.compiler(program, blocks[0])
+    compiled = machine.compiler(program, blocks[0][1])
 
     def run() -> np.ndarray:
         ends = np.empty((2, len(task.seeds), len(task.settings)))
-        for at, lanes in zip(places, blocks, strict=True):
+        for at, lanes in blocks:
             records = [record for _, _, record in run_segments(compiled, lanes, checkpoints)]
             for end, record in zip(ends, (records[0], records[-1]), strict=True):
                 end[at] = record.metrics[work.metric.name][: at[0].stop - at[0].start]
@@ -117,7 +118,7 @@ def contenders(task: Task, work: Work) -> Iterator[tuple[str, Callable[[], np.nd
     """Yield everyone who runs the work, the engine first."""
     data = Data(task.root)
     devices = tuple(jax.local_devices())
-    lanes = data.lanes(task, list(task.seeds), slice(None))
+    lanes = data.lanes(task, list(task.seeds), list(range(len(task.settings))))
     checkpoints = np.asarray(task.checkpoints)
     yield "engine", engine_loop(task, work, Machine(devices=devices[:1]), data)
     yield "hand_written", work.hand_written(lanes, checkpoints)

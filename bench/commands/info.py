@@ -44,8 +44,8 @@ def constants_of(name: str) -> dict[str, float]:
     import jax
     import numpy as np
 
+    from bench.data import Data
     from bench.grid import choose_problems
-    from bench.task import Data
 
     problem = Data(0).instances(next(choose_problems(name)), [0])
     stated = jax.tree.map(lambda leaf: float(np.asarray(leaf)[0]), vars(problem.constants))

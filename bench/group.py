@@ -1,0 +1,85 @@
+"""A finished table as a group of results."""
+
+import platform
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from algorithms.theorem import Theorem
+from bench.compiler import Device
+from bench.grid import Task
+from bench.table import Table
+from results.schema import CLAIM, CONTROL, DIVERGED, OK, Group, TheoremRecord
+
+KINDS = ("metrics", "bounds", "admitted", "floors", "hp", "calls")
+
+
+def record_of(theorem: Theorem) -> TheoremRecord:
+    """Return what verdicts need to know of a theorem."""
+    return TheoremRecord(
+        name=theorem.name,
+        statement=theorem.statement,
+        source=str(theorem.source),
+        metric=theorem.metric.name,
+        holds=theorem.holds.value,
+        kind=theorem.kind.value,
+        condition=theorem.condition,
+        tolerance=theorem.tolerance,
+        slack=theorem.slack,
+    )
+
+
+@cache
+def system_facts(devices: tuple[Device, ...]) -> dict[str, Any]:
+    """Return what is needed to judge timings and to rerun: versions, platform, devices."""
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy", "pandas")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": [device.device_kind for device in devices],
+        **{name: version(name) for name in packages},
+    }
+
+
+def as_group(task: Task, table: Table, devices: tuple[Device, ...], facts: dict[str, Any]) -> Group:
+    """Return the table as a group, lanes in the order seeds x settings; `facts` are further columns of `runs`."""
+    kinds: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in KINDS}
+    for key, array in table.arrays.items():
+        kind, _, name = key.partition(":")
+        kinds[kind][name] = array.reshape(-1, *array.shape[2:])
+    settings = len(task.settings)
+    seeds = np.repeat(np.asarray(task.seeds), settings)
+    finite = np.all([np.isfinite(array).all(axis=1) for array in kinds["metrics"].values()], axis=0)
+    columns = {
+        "role": CONTROL if task.control else CLAIM,
+        "algorithm": task.algorithm.name,
+        "problem": task.problem.label,
+        "instance": [task.problem.instance_of(int(seed)) for seed in seeds],
+        "seed": seeds,
+        "setting": np.tile(np.arange(settings), len(task.seeds)),
+        "lane": np.arange(len(seeds)),
+        **{f"hp_{name}": array for name, array in kinds["hp"].items()},
+        **{f"hp_{name}": value for name, value in task.static.items()},
+        "status": np.where(finite, OK, DIVERGED),
+        "steps": task.steps,
+        "dtype": task.dtype,
+        "device": devices[0].device_kind,
+        "group": task.digest(),
+        **facts,
+    }
+    return Group(
+        runs=pd.DataFrame(columns),
+        checkpoints=np.asarray(task.checkpoints),
+        metrics=kinds["metrics"],
+        bounds=kinds["bounds"],
+        admitted=kinds["admitted"],
+        floors=kinds["floors"],
+        theorems=tuple(record_of(theorem) for theorem in task.theorems),
+        calls_per_step=kinds["calls"]["step"],
+        description={"suite": facts["suite"], **task.description()},
+        control=task.control.why if task.control else "",
+        system=system_facts(devices),
+    )
