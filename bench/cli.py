@@ -75,6 +75,8 @@ def parser() -> argparse.ArgumentParser:
             "dir", nargs="?", type=Path, default=Path("runs/core"), metavar="DIR", help="default: runs/core"
         )
 
+    report.add_argument("--publish", action="store_true", help="also write the README's table and figure")
+
     speed = commands.add_parser(
         "speed", help="the engine against hand-written loops and peers, side by side, as ratios"
     )

@@ -18,7 +18,7 @@ from bench import catalogue
 from bench.errors import UserError, unknown
 from bench.expression import evaluate
 from bench.selector import Selector, Value, parse_selector, render
-from problems.problem import Family, InvalidParameter, Problem
+from problems.problem import Constants, Family, InvalidParameter, Problem
 
 LANES_A_TASK = 1 << 14  # a task is what a kill can lose at most (less what its partial file holds)
 MOST = 1 << 31  # seeds, steps and roots are 32-bit on the devices
@@ -244,9 +244,8 @@ def settings_of(algorithm: Algorithm, selector: Selector, code: str = "") -> lis
     chosen = []
     for key, points in grouped.items():
         distinct = {json.dumps(point, sort_keys=True): point for point in points}
-        settings = Settings(
-            algorithm, dict(zip(static, key, strict=True)), tuple(distinct[text] for text in sorted(distinct)), code
-        )
+        ordered = tuple(sorted(distinct.values(), key=in_order))
+        settings = Settings(algorithm, dict(zip(static, key, strict=True)), ordered, code)
         resolve(algorithm, settings.static, settings.points, None)
         chosen.append(settings)
     return chosen
@@ -260,6 +259,14 @@ def check_value(owner: str, name: str, value: Value, default: Value, static: boo
         raise UserError(f"{owner}: {name} = {value} is not a number")
     elif isinstance(default, int) and isinstance(value, float) and not value.is_integer():
         raise UserError(f"{owner}: {name} = {value} is not a whole number")
+
+
+def in_order(point: dict[str, Value]) -> list[tuple[bool, float, str]]:
+    """Return the sorting key of a setting: numbers by size, then expressions as text."""
+    return [
+        (True, 0.0, value) if isinstance(value, str) else (False, float(value), "")
+        for _, value in sorted(point.items())
+    ]
 
 
 def resolve(algorithm: Algorithm, static: dict, points: tuple[dict[str, Value], ...], constants: Any) -> Any:
@@ -293,12 +300,27 @@ def resolve(algorithm: Algorithm, static: dict, points: tuple[dict[str, Value], 
 
 def expression(text: str, names: dict[str, Any], may_be_unknown: bool) -> Any:
     """Return the value of the expression, or 1, a legal number for everything, where a constant is not known yet."""
+    known = {name: np.asarray(value) for name, value in names.items() if value is not None}
     try:
-        return evaluate(text, {name: np.asarray(v) for name, v in names.items() if v is not None})
-    except UserError as error:
-        if may_be_unknown and "is not known" in str(error):
-            return 1.0
-        raise
+        return evaluate(text, known)
+    except UserError:
+        if not may_be_unknown:
+            raise
+        evaluate(text, {f.name: np.ones(1) for f in fields(Constants)} | known)
+        return 1.0
+
+
+def unstated(problem: ProblemChoice, method: Settings) -> str:
+    """Return which constant a setting needs that the problem does not state, or nothing."""
+    stated = {name: np.ones(1) for name, shape in vars(problem.shape.constants).items() if shape is not None}
+    for point in method.points:
+        numbers = {name: value for name, value in point.items() if not isinstance(value, str)}
+        for text in (value for value in point.values() if isinstance(value, str)):
+            try:
+                expression(text, stated | numbers, may_be_unknown=False)
+            except UserError as error:
+                return f"{method.algorithm.name}: {error}"
+    return ""
 
 
 def unfit(problem: ProblemChoice, algorithm: Algorithm) -> str:
@@ -342,7 +364,7 @@ def cross(request: Request, root: int, dtype: str) -> Plan:
             raise unknown("theorem", name, known)
     for problem in problems:
         for method in methods:
-            reason = unfit(problem, method.algorithm)
+            reason = unfit(problem, method.algorithm) or unstated(problem, method)
             theorems = applicable(method.algorithm.theorems, problem)
             if request.theorems:
                 theorems = tuple(theorem for theorem in theorems if theorem.name in request.theorems)

@@ -24,10 +24,13 @@ class Manifest:
     skipped: list[dict[str, str]]
 
     def write(self, folder: Path) -> None:
-        """Write the manifest into the folder, by rename."""
+        """Write the manifest into the folder, by rename; one that says the same keeps its date."""
+        text = json.dumps(asdict(self), indent=1)
+        if (folder / NAME).exists() and (folder / NAME).read_text() == text:
+            return
         temporary = folder / f".{NAME}.{uuid.uuid4().hex}"
         try:
-            temporary.write_text(json.dumps(asdict(self), indent=1))
+            temporary.write_text(text)
             temporary.replace(folder / NAME)
         except OSError as error:
             raise store.CannotWrite(f"{folder / NAME}: cannot be written ({error.strerror})") from error

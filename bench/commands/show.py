@@ -26,6 +26,12 @@ def plot(arguments: argparse.Namespace) -> int:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Write the report."""
-    print(conclusions(arguments.dir).write_report())
+    """Write the report, and what the README quotes if asked."""
+    concluded = conclusions(arguments.dir)
+    print(concluded.write_report())
+    if arguments.publish:
+        from results.publish import publish
+
+        for path in publish(concluded.groups, concluded.verdicts):
+            print(path)
     return 0
