@@ -11,7 +11,7 @@ from algorithms.algorithm import Algorithm
 from bench.errors import UserError
 from bench.grid import ProblemChoice, Settings, Task, applicable, choose_algorithm, choose_problems, log_spaced
 
-from bench.grid import settings_of, unfit  # isort: skip
+from bench.grid import check_numbers, settings_of, unfit  # isort: skip
 from bench.runner import run
 from bench.selector import Selector
 from bench.task import Machine
@@ -76,8 +76,9 @@ def sweep(
     selector or an `Algorithm` with a `grid` of hyper-parameters. Precision is float64 unless `x32`.
 
     Raises:
-        UserError: an unknown name, a setting the method refuses, or a pair that does not fit.
+        UserError: an unknown name, a setting the method refuses, a pair that does not fit, a number out of range.
     """
+    check_numbers(seeds, steps, seed)
     with jax.enable_x64(not x32), jax.default_matmul_precision("highest"):
         tasks = []
         for choice in problem_choices(problem, instances):

@@ -77,8 +77,16 @@ def compile_segment(program: Program, lanes: Lanes, devices: tuple[Device, ...])
     record_spec = PartitionSpec("lanes", None) if by_seed else PartitionSpec(None, "lanes")
     lanes_specs = split_lanes(lanes, by_seed)
 
+    def on_mesh(spec: Any) -> Any:
+        return jax.tree.map(lambda p: NamedSharding(mesh, p), spec)
+
     def place(tree: Any, spec: Any) -> Any:
-        return jax.device_put(tree, jax.tree.map(lambda p: NamedSharding(mesh, p), spec))
+        return jax.device_put(tree, on_mesh(spec))
+
+    def promised(tree: Any, spec: Any) -> Any:
+        return jax.tree.map(
+            lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), tree, on_mesh(spec)
+        )
 
     def blank() -> Carry:
         return place(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), carry_specs)
@@ -95,8 +103,9 @@ def compile_segment(program: Program, lanes: Lanes, devices: tuple[Device, ...])
         check_vma=False,
     )
     began = time.perf_counter()
-    step = jnp.zeros((), jnp.int32)
-    executable = jax.jit(mapped, donate_argnums=1).lower(place(lanes, lanes_specs), blank(), step, step).compile()
+    step = jax.ShapeDtypeStruct((), np.int32)
+    arguments = promised(lanes, lanes_specs), promised(shapes, carry_specs), step, step
+    executable = jax.jit(mapped, donate_argnums=1).lower(*arguments).compile()
     memory = executable.memory_analysis()
     parts = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
 

@@ -12,6 +12,7 @@ import numpy as np
 from bench.engine import Lanes
 from bench.grid import ProblemChoice, Task, resolve
 from bench.once import Once
+from bench.plan import Chunk
 from problems.problem import Problem
 
 SEED_STREAM, INSTANCE_STREAM = 0, 1
@@ -63,6 +64,22 @@ def misstated(problem: Problem, task: Task) -> Problem:
         return problem
     wrong = {name: factor * getattr(problem.constants, name) for name, factor in task.control.misstate.items()}
     return replace(problem, constants=replace(problem.constants, **wrong))
+
+
+def shapes_of(task: Task, chunk: Chunk) -> Lanes:
+    """Return the lanes of a chunk with shapes in place of arrays: nothing is computed, so any thread may ask."""
+    own = task.problem.instances != 1
+
+    def of_seeds(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((chunk.seeds, *leaf.shape) if own else leaf.shape, leaf.dtype)
+
+    def of_lanes(leaf: Any) -> jax.ShapeDtypeStruct:
+        dtype = np.dtype(task.dtype) if np.issubdtype(leaf.dtype, np.floating) else leaf.dtype
+        return jax.ShapeDtypeStruct((chunk.seeds, chunk.settings), dtype)
+
+    keys = jax.ShapeDtypeStruct((chunk.seeds, 3), jax.eval_shape(jax.random.key, 0).dtype)
+    hp = jax.tree.map(np.asarray, resolve(task.algorithm, task.static, task.settings[:1], None))
+    return Lanes(jax.tree.map(of_seeds, task.problem.shape), keys, jax.tree.map(of_lanes, hp), own_data=own)  # type: ignore[arg-type]
 
 
 def own_bytes(choice: ProblemChoice) -> int:

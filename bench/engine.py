@@ -146,14 +146,15 @@ class Layout:
 
     A vector's lanes are then the columns of one gemm with shared data; a matrix's lanes are the batch of a batched
     gemm, which the compiler would otherwise transpose to the front at every step. The axes are trees, as `vmap` and
-    sharding take them.
+    sharding take them. With own data the seeds come first throughout: each is one batch of a batched gemm.
     """
 
     shapes: Any  # of one lane's carry
+    own_data: bool
 
     def seeds(self) -> Any:
         """Return, leaf by leaf, the axis of the seeds (as long as both lane axes are there)."""
-        return jax.tree.map(lambda leaf: 0 if leaf.ndim >= 2 else -2, self.shapes)
+        return jax.tree.map(lambda leaf: 0 if self.own_data or leaf.ndim >= 2 else -2, self.shapes)
 
     def settings(self) -> Any:
         """Return, leaf by leaf, the axis of the settings (the seeds' axis already gone)."""
@@ -167,7 +168,7 @@ def layout_of(program: Program, lanes: Lanes) -> Layout:
         problem = jax.tree.map(lambda leaf: leaf[0], lanes.problem) if lanes.own_data else lanes.problem
         return start(program, problem, lanes.keys[0], jax.tree.map(lambda leaf: leaf[0, 0], lanes.hp))
 
-    return Layout(jax.eval_shape(one, lanes))
+    return Layout(jax.eval_shape(one, lanes), lanes.own_data)
 
 
 def start_all(program: Program, lanes: Lanes) -> Carry:

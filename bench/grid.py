@@ -345,15 +345,20 @@ def blocks(seeds: int, settings: int) -> Iterator[range]:
         yield range(first, min(first + length, seeds))
 
 
+def check_numbers(seeds: int, steps: int, root: int) -> None:
+    """Raise `UserError` for a number of seeds or steps, or a root, that has no meaning."""
+    for name, number, least in (("seeds", seeds, 1), ("steps", steps, 0), ("seed", root, 0)):
+        if not least <= number < MOST:
+            raise UserError(f"{name} = {number}: must be at least {least} and less than {MOST}")
+
+
 def cross(request: Request, root: int, dtype: str) -> Plan:
     """Return the tasks of a request and the pairs that do not fit.
 
     Raises:
         UserError: nothing can be run, or a number has no meaning (seeds < 1, steps < 0).
     """
-    for name, number, least in (("seeds", request.seeds, 1), ("steps", request.steps, 0), ("seed", root, 0)):
-        if not least <= number < MOST:
-            raise UserError(f"{name} = {number}: must be at least {least} and less than {MOST}")
+    check_numbers(request.seeds, request.steps, root)
     checkpoints = log_spaced(request.steps, request.checkpoints)
     tasks, skipped = [], []
     problems = [choice for text in request.problems for choice in choose_problems(text)]

@@ -100,15 +100,16 @@ def finished(task: Task, folder: Path | None, force: bool, summary: Summary, wat
 
 
 @contextmanager
-def ahead_of_time(tasks: Iterable[Task], machine: Machine, data: Data) -> Iterator[None]:
+def ahead_of_time(tasks: Iterable[Task], machine: Machine) -> Iterator[None]:
     """Compile the tasks' programs in the background while earlier tasks run; who needs one first waits for it.
 
-    Most of a compilation runs outside Python's lock, so a second core shortens a suite of many small programs.
+    Most of a compilation runs outside Python's lock, so a second core shortens a suite of many small programs. The
+    background only compiles: programs that *run* from several threads can wait for each other for ever on a CPU.
     """
 
     def compile_task(task: Task) -> None:
         with jax.enable_x64(task.dtype == "float64"), jax.default_matmul_precision("highest"):
-            fitting_chunk(task, program_of(task), data, machine)
+            fitting_chunk(task, program_of(task), machine)
 
     pool = ThreadPoolExecutor(COMPILING_THREADS)
     try:
@@ -134,7 +135,7 @@ def run(
     pending = [task for task in tasks if not finished(task, folder, force, summary, watcher)]
     summary.reused = len(tasks) - len(pending)
     watcher.advance(sum(task.work for task in tasks) - sum(task.work for task in pending))
-    with ahead_of_time(pending, machine, data):
+    with ahead_of_time(pending, machine):
         for task in pending:
             watcher.begin(task)
             partial_file = PartialFile(folder / f".{task.digest()}.partial.npz" if folder else None)

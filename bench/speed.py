@@ -98,7 +98,7 @@ WORKS = (
 def engine_loop(task: Task, work: Work, machine: Machine, data: Data) -> Callable[[], np.ndarray]:
     """Return the engine's own loop over chunks and checkpoints, compiled: the metric at the first and the last one."""
     program = Program(task.algorithm, (), (work.metric,))
-    chunk, _ = fitting_chunk(task, program, data, machine)
+    chunk, _ = fitting_chunk(task, program, machine)
     blocks = [(at, data.lanes(task, *padded(task, at, chunk))) for at in places(task, chunk)]
     checkpoints = np.asarray(task.checkpoints)
     compiled = machine.compiler(program, blocks[0][1])

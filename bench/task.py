@@ -11,7 +11,7 @@ import numpy as np
 
 from algorithms.metric import Metric
 from bench.compiler import Compiler, Device, run_segments
-from bench.data import Data, facts_of, own_bytes
+from bench.data import Data, facts_of, own_bytes, shapes_of
 from bench.engine import Carry, Program
 from bench.grid import Task
 from bench.group import as_group
@@ -56,7 +56,7 @@ def program_of(task: Task) -> Program:
     return Program(task.algorithm, task.theorems, (*task.algorithm.metrics, *measures(task.problem.family)))
 
 
-def fitting_chunk(task: Task, program: Program, data: Data, machine: Machine) -> tuple[Chunk, float]:
+def fitting_chunk(task: Task, program: Program, machine: Machine) -> tuple[Chunk, float]:
     """Return the largest chunk whose compiled program fits the memory limit, and the seconds that compiling it took.
 
     Bytes are not affine in seeds, so the real chunk is compiled and halved from the first guess.
@@ -70,8 +70,7 @@ def fitting_chunk(task: Task, program: Program, data: Data, machine: Machine) ->
         machine.max_bytes,
     )
     while True:
-        lanes = data.lanes(task, *padded(task, places(task, chunk)[0], chunk))
-        compiled = machine.compiler(program, lanes)
+        compiled = machine.compiler(program, shapes_of(task, chunk))
         smaller = chunk.halved()
         if compiled.bytes <= machine.max_bytes or smaller is None:
             return chunk, compiled.seconds
@@ -84,7 +83,7 @@ def run_task(task: Task, machine: Machine, data: Data, partial_file: PartialFile
     A chunk that runs out of memory is halved and begun again.
     """
     program, progress = program_of(task), partial_file.load()
-    chunk, compile_s = (progress.chunk, 0.0) if progress else fitting_chunk(task, program, data, machine)
+    chunk, compile_s = (progress.chunk, 0.0) if progress else fitting_chunk(task, program, machine)
     began = time.perf_counter()
     while True:
         try:

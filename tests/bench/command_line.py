@@ -1,5 +1,7 @@
-"""The real command line in a process of its own, and what a folder of results holds, without timings."""
+"""The command line, in a process of its own or in this one, and what a folder of results holds, timings aside."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -7,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from bench.cli import main
 from results import store
 
 TIMINGS = ["chunk", "compile_s", "run_s"]
@@ -15,17 +19,29 @@ COMMAND = [sys.executable, "-m", "bench"]
 
 
 def environment(cwd: Path, **more: str) -> dict[str, str]:
-    """Return the environment of a run: one compilation cache for all tests of a session, one device per core."""
+    """Return the environment of a run: one compilation cache for all tests of a session, one device."""
     session = next(parent for parent in [cwd, *cwd.parents] if parent.name.startswith("pytest-"))
     kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
-    return kept | {"XDG_CACHE_HOME": str(session / "cache"), "JAX_PLATFORMS": "cpu"} | more
+    cache = {"XDG_CACHE_HOME": str(session / "cache"), "JAX_PLATFORMS": "cpu"}
+    return kept | cache | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"} | more
 
 
-def bench(cwd: Path, *words: str, **options) -> subprocess.CompletedProcess:
+def bench(cwd: Path, *words: str) -> subprocess.CompletedProcess:
     """Run `bench words...` in `cwd` and return how it ended."""
     return subprocess.run(
-        [*COMMAND, *words], cwd=cwd, env=environment(cwd), capture_output=True, text=True, timeout=120, **options
+        [*COMMAND, *words], cwd=cwd, env=environment(cwd), capture_output=True, text=True, timeout=120, check=False
     )
+
+
+def bench_here(cwd: Path, *words: str) -> subprocess.CompletedProcess:
+    """Run `bench words...` in `cwd` in this process, where JAX is as the tests set it: float64."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        patch.setattr("bench.platform.configure", lambda device, x32: None)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(words)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 def python(cwd: Path, program: str, *words: str, **variables: str) -> subprocess.CompletedProcess:
@@ -37,6 +53,7 @@ def python(cwd: Path, program: str, *words: str, **variables: str) -> subprocess
         capture_output=True,
         text=True,
         timeout=120,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
     return ended

@@ -110,13 +110,14 @@ def test_folds_see_every_step_and_the_bound_reads_them():
 
 
 def test_a_bound_that_says_nothing_is_nan_and_a_diverged_lane_stays():
-    (group,) = sweep("quadratic[d=4]", "gradient_descent[eta=[1/L,1e300]]", seeds=1, steps=8).groups
-    bound = group.bounds["gradient_descent_nonconvex"]
-    assert np.isnan(bound[0, 0])  # 2 (f(x_0) - f*) / 0
-    assert np.isfinite(bound[0, 1:]).all()
-    assert list(group.runs["status"]) == ["ok", "diverged"]
-    assert not np.isfinite(group.metrics["suboptimality"][1, -1])
-    assert list(group.admitted["gradient_descent_convex"]) == [True, False]
+    (group,) = sweep("quadratic[d=4]", "gradient_descent[eta=[1,1e300]]", seeds=1, steps=8).groups
+    small, large = np.argsort(group.runs["hp_eta"])
+    bound = group.bounds["gradient_descent_nonconvex"][small]
+    assert np.isnan(bound[0])  # 2 (f(x_0) - f*) / 0
+    assert np.isfinite(bound[1:]).all()
+    assert list(group.runs["status"][[small, large]]) == ["ok", "diverged"]
+    assert not np.isfinite(group.metrics["suboptimality"][large, -1])
+    assert list(group.admitted["gradient_descent_convex"][[small, large]]) == [True, False]
 
 
 def test_zero_steps_measure_the_start():
@@ -158,6 +159,7 @@ def test_a_memory_limit_halves_the_chunk_and_changes_nothing(whole):
     assert_close(curves(group), curves(whole("matrix")))
 
 
+SPLIT = {pair: selectors for pair, selectors in PAIRS.items() if pair != "two phases"}
 FOUR_DEVICES = f"""
 import sys
 import jax
@@ -168,7 +170,7 @@ from bench.runner import run
 from bench.task import Machine
 assert len(jax.local_devices()) == 4
 theorems = {THEOREMS!r}
-for name, (problem, algorithm) in {PAIRS!r}.items():
+for name, (problem, algorithm) in {SPLIT!r}.items():
     chosen = theorems.get(name, ())
     request = Request((problem,), (algorithm,), chosen, seeds=int(sys.argv[1]), steps={STEPS}, checkpoints={STEPS})
     _, (group,) = run(cross(request, 0, "float64").tasks, Machine(), 0, None)
@@ -180,7 +182,7 @@ for name, (problem, algorithm) in {PAIRS!r}.items():
 @pytest.mark.parametrize("seeds", [4, pytest.param(3, marks=pytest.mark.slow)])
 def test_four_devices_change_nothing(seeds, whole, tmp_path):
     python(tmp_path, FOUR_DEVICES, str(seeds), XLA_FLAGS="--xla_force_host_platform_device_count=4")
-    for pair in PAIRS:
+    for pair in SPLIT:
         lanes = seeds * len(lanes_task(pair).settings)
         with np.load(tmp_path / f"{pair}.npz") as saved:
             assert_close(dict(saved), curves(whole(pair)), slice(0, lanes))

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from command_line import assert_one_line, assert_user_error, bench
+import users_files
+from command_line import assert_user_error, bench, bench_here
 
 from bench.cli import main
 
@@ -25,7 +26,8 @@ RUNS = {
     ("-p", "quadratic[d=1]", *GD): ["quadratic[d=1]", "d >= 2"],
     ("-p", "quadratic[kappa=0.5]", *GD): ["kappa = 0.5", "at least 1"],
     ("-p", "quadratic[instances=0]", *GD): ["instances = 0", "or each"],
-    (*QUADRATIC, "-a", "gradient_descent[eta=1/LL]"): ["'LL' in '1/LL'", "stated are: L"],
+    (*QUADRATIC, "-a", "gradient_descent[eta=1/LL]"): ["'LL' in '1/LL' is not known"],
+    (*QUADRATIC, "-a", "gradient_descent[eta=1/G]"): ["nothing to run", "'G' in '1/G'", "stated are: L, f_star, mu"],
     (*QUADRATIC, "-a", "gradient_descent[eta=1/]"): ["cannot read the expression '1/'"],
     (*QUADRATIC, "-a", "gradient_descent[eta=1/0]"): ["the expression '1/0' has no value"],
     (*QUADRATIC, "-a", "gradient_descent[eta=true]"): ["eta = True is not a number"],
@@ -68,22 +70,18 @@ MISTAKES = {("run", *words): said for words, said in RUNS.items()} | OTHERS
 
 
 @pytest.mark.parametrize("words", MISTAKES, ids=" ".join)
-def test_a_mistake_is_one_line_and_exit_code_2(words, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.platform.configure", lambda device, x32: None)  # JAX stays as the tests set it
-    assert main(words) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert_one_line(err, *MISTAKES[words])
+def test_a_mistake_is_one_line_and_exit_code_2(words, tmp_path):
+    ended = bench_here(tmp_path, *words)
+    assert_user_error(ended, *MISTAKES[words])
+    assert ended.stdout == ""
     assert list(tmp_path.iterdir()) == []
 
 
-def test_with_json_a_mistake_is_one_object_too(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_with_json_a_mistake_is_one_object_too(tmp_path):
     for words in (("run", "cor"), ("verify", "nosuch"), ("run", "--nosuch"), ("list", "theories")):
-        assert main((*words, "--json")) == 2
-        out, err = capsys.readouterr()
-        assert f"bench: {json.loads(out)['error']}\n" == err
+        ended = bench_here(tmp_path, *words, "--json")
+        assert ended.returncode == 2
+        assert f"bench: {json.loads(ended.stdout)['error']}\n" == ended.stderr
 
 
 @pytest.mark.parametrize("words", [("run", "cor"), ("run", *PAIR, "--seeds", "0"), ("verify", "nosuch")], ids=" ".join)
@@ -109,23 +107,22 @@ BROKEN_FILES = {
 
 
 @pytest.mark.parametrize("text", BROKEN_FILES)
-def test_a_users_broken_method_is_one_line(text, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.platform.configure", lambda device, x32: None)
+def test_a_users_broken_method_is_one_line(text, tmp_path):
     (tmp_path / "mine.py").write_text(text)
-    assert main(["run", *QUADRATIC, "-a", "mine.py[eta=0.1]"]) == 2
-    assert_one_line(capsys.readouterr().err, "mine.py", *BROKEN_FILES[text])
+    assert_user_error(bench_here(tmp_path, "run", *QUADRATIC, "-a", "mine.py[eta=0.1]"), "mine.py", *BROKEN_FILES[text])
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("x = 3", "states no `make`"), ("def make(key): return 3", "not a Problem")]
+    ("text", "said"),
+    [
+        ("x = 3", "states no `make`"),
+        ("def make(key): return 3", "not a Problem"),
+        (users_files.FAMILY.replace("scale > 0", "scale > 1"), "scale = 1.0: must be positive"),
+    ],
 )
-def test_a_users_broken_family_is_one_line(text, said, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.platform.configure", lambda device, x32: None)
+def test_a_users_broken_family_is_one_line(text, said, tmp_path):
     (tmp_path / "mine.py").write_text(text)
-    assert main(["run", "-p", "mine.py", *GD]) == 2
-    assert_one_line(capsys.readouterr().err, "mine", said)
+    assert_user_error(bench_here(tmp_path, "run", "-p", "mine.py", *GD), "mine", said)
 
 
 def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):

@@ -18,6 +18,7 @@ from command_line import (
     assert_same_results,
     assert_user_error,
     bench,
+    bench_here,
     environment,
 )
 from plain_loop import task_of
@@ -46,7 +47,7 @@ def undisturbed(tmp_path_factory):
     """The folder of a run that nothing disturbed; its parent holds the suite."""
     cwd = tmp_path_factory.mktemp("undisturbed")
     (cwd / "three.toml").write_text(SUITE)
-    ended = bench(cwd, *WORDS)
+    ended = bench_here(cwd, *WORDS)
     assert ended.returncode == 0, ended.stderr
     summary = json.loads(ended.stdout)
     assert list(summary) == ["out", "groups", "computed", "reused", "lanes", "compiles", "compile_s", "run_s"]
@@ -66,10 +67,10 @@ def copied(cwd, undisturbed):
     return shutil.copytree(undisturbed, cwd / "runs" / "three")
 
 
-def started(cwd, *words):
+def started(cwd, *words, program=COMMAND):
     """Start the command and return the process."""
     pipe = subprocess.PIPE
-    return subprocess.Popen([*COMMAND, *words], cwd=cwd, env=environment(cwd), stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen([*program, *words], cwd=cwd, env=environment(cwd), stdout=pipe, stderr=pipe, text=True)
 
 
 def finished_groups(folder):
@@ -87,7 +88,7 @@ def test_killed_again_and_again_it_ends_with_the_same_numbers(cwd, undisturbed):
         assert process.returncode == -signal.SIGKILL
         assert wanted <= finished_groups(folder) < GROUPS
     kept = {path: path.stat().st_mtime_ns for path in folder.glob("*.parquet")}
-    verify = bench(cwd, "verify", "runs/three", "--json")
+    verify = bench_here(cwd, "verify", "runs/three", "--json")
     assert verify.returncode == 1
     assert not json.loads(verify.stdout)["ok"]
     assert "missing" in verify.stderr
@@ -108,7 +109,7 @@ def test_an_interrupt_is_one_line_and_the_same_command_goes_on(cwd, undisturbed)
 
 
 def test_what_is_finished_is_not_computed_again(cwd, copied):
-    summary = json.loads(bench(cwd, *WORDS).stdout)
+    summary = json.loads(bench_here(cwd, *WORDS).stdout)
     assert [summary[key] for key in ("groups", "computed", "reused", "lanes")] == [GROUPS, 0, GROUPS, 28]
     assert (summary["compiles"], summary["compile_s"], summary["run_s"]) == (0, 0, 0)
 
@@ -116,8 +117,10 @@ def test_what_is_finished_is_not_computed_again(cwd, copied):
 def test_a_damaged_group_is_named_and_computed_again(cwd, copied, undisturbed):
     path = min(copied.glob("*.parquet"))
     path.write_bytes(path.read_bytes()[:-100])
-    assert_user_error(bench(cwd, "verify", "runs/three"), str(path.relative_to(cwd)), "not a readable file of results")
-    ended = bench(cwd, *WORDS)
+    assert_user_error(
+        bench_here(cwd, "verify", "runs/three"), str(path.relative_to(cwd)), "not a readable file of results"
+    )
+    ended = bench_here(cwd, *WORDS)
     assert str(path.relative_to(cwd)) in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
     assert json.loads(ended.stdout)["computed"] == 1
@@ -126,18 +129,18 @@ def test_a_damaged_group_is_named_and_computed_again(cwd, copied, undisturbed):
 
 def test_a_damaged_manifest_is_named(cwd, copied):
     (copied / "plan.json").write_text("{")
-    assert_user_error(bench(cwd, "verify", "runs/three"), "plan.json")
+    assert_user_error(bench_here(cwd, "verify", "runs/three"), "plan.json")
 
 
 def test_shards_make_the_whole(cwd, undisturbed):
-    summaries = [json.loads(bench(cwd, *WORDS, "--shard", shard).stdout) for shard in ("0/2", "1/2")]
+    summaries = [json.loads(bench_here(cwd, *WORDS, "--shard", shard).stdout) for shard in ("0/2", "1/2")]
     assert sum(summary["computed"] for summary in summaries) == GROUPS
     assert all(summary["reused"] == 0 for summary in summaries)
     assert_same_results(cwd / "runs" / "three", undisturbed)
 
 
 def test_a_shard_without_groups_is_no_mistake(cwd):
-    ended = bench(cwd, "run", "three.toml", "--shard", "7/9")
+    ended = bench_here(cwd, "run", "three.toml", "--shard", "7/9")
     assert (ended.returncode, ended.stderr.strip()) == (0, "no group of the plan falls into this shard")
 
 
@@ -165,23 +168,22 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(cwd, copied, undistu
     lost = groups[0].read_bytes()
     groups[0].unlink()
     assert len(lost) > LARGEST_FILE
-    ended = subprocess.run(
-        [sys.executable, "-c", SMALL_DISK, *WORDS], cwd=cwd, env=environment(cwd), capture_output=True, text=True
-    )
-    assert ended.returncode == 2
-    assert_one_line(ended.stderr, groups[0].name, "File too large", "finished groups are kept")
-    assert "File too large" in json.loads(ended.stdout)["error"]
+    process = started(cwd, *WORDS, program=[sys.executable, "-c", SMALL_DISK])
+    stdout, stderr = process.communicate()
+    assert process.returncode == 2
+    assert_one_line(stderr, groups[0].name, "File too large", "finished groups are kept")
+    assert "File too large" in json.loads(stdout)["error"]
     assert sorted(copied.glob("*.parquet")) == groups[1:]
-    assert json.loads(bench(cwd, *WORDS).stdout)["computed"] == 1
+    assert json.loads(bench_here(cwd, *WORDS).stdout)["computed"] == 1
     assert_same_results(copied, undisturbed)
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(cwd):
-    ended = bench(cwd, *WORDS, "--out", "three.toml/below")
+    ended = bench_here(cwd, *WORDS, "--out", "three.toml/below")
     assert_user_error(ended, "three.toml/below", "--out")
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818
     """The run was stopped from within."""
 
 
