@@ -8,10 +8,9 @@ import jax
 import pandas as pd
 
 from algorithms.algorithm import Algorithm
+from bench.choice import ProblemChoice, Settings, choose_algorithm, choose_problems, settings_of
 from bench.errors import UserError
-from bench.grid import ProblemChoice, Settings, Task, applicable, choose_algorithm, choose_problems, log_spaced
-
-from bench.grid import check_numbers, settings_of, unfit  # isort: skip
+from bench.grid import Task, applicable, check_numbers, log_spaced, unfit
 from bench.runner import run
 from bench.selector import Selector
 from bench.task import Machine

@@ -5,7 +5,7 @@ Listing reads the files as text, so that it needs no JAX; loading imports the on
 
 import ast
 import importlib
-import importlib.util
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -99,26 +99,23 @@ def suites() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SUITES.glob("*.toml"))}
 
 
-def import_file(path: Path) -> ModuleType:
-    """Return the module of a user's own file, given by path.
+@cache
+def import_text(path: Path, text: str) -> ModuleType:
+    """Return the module of a user's own file: imported once for each text, so that an edited file is read anew.
 
     Raises:
-        UserError: no such file, or it does not import.
+        UserError: it does not import.
     """
-    if not path.is_file():
-        raise UserError(f"no such file: {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(f"{path}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where dataclasses look annotations up
     try:
-        spec.loader.exec_module(module)
+        exec(compile(text, path, "exec"), module.__dict__)
     except Exception as error:
         raise UserError(f"{path} does not import: {type(error).__name__}: {error}") from error
     return module
 
 
-@cache
 def load(package: str, name: str) -> tuple[ModuleType, Path]:
     """Return the module of a family or a method and its file, by name or by the path of a user's own file.
 
@@ -127,7 +124,9 @@ def load(package: str, name: str) -> tuple[ModuleType, Path]:
     """
     if name.endswith(".py"):
         path = Path(name).expanduser().resolve()
-        module = import_file(path)
+        if not path.is_file():
+            raise UserError(f"no such file: {path}")
+        module = import_text(path, path.read_text())
     else:
         entries = scan(package)
         if name not in entries:

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bench.choice import ProblemChoice
 from bench.engine import Lanes
-from bench.grid import ProblemChoice, Task, resolve
+from bench.grid import Task
 from bench.once import Once
 from bench.plan import Chunk
+from bench.resolve import resolve
 from problems.problem import Problem
 
 SEED_STREAM, INSTANCE_STREAM = 0, 1

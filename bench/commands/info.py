@@ -21,7 +21,7 @@ def docstring(name: str) -> str:
 
 def problem_info(name: str, console: Console) -> None:
     """Print a family: its docstring, its parameters, and the constants of the default instance."""
-    from bench.grid import choose_problems
+    from bench.choice import choose_problems
 
     module, path = catalogue.load("problems", name)
     console.print(escape(docstring(path.read_text())) + "\n")
@@ -44,8 +44,8 @@ def constants_of(name: str) -> dict[str, float]:
     import jax
     import numpy as np
 
+    from bench.choice import choose_problems
     from bench.data import Data
-    from bench.grid import choose_problems
 
     problem = Data(0).instances(next(choose_problems(name)), [0])
     stated = jax.tree.map(lambda leaf: float(np.asarray(leaf)[0]), vars(problem.constants))

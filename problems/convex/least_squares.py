@@ -8,45 +8,15 @@ Source: Boyd & Vandenberghe, Convex Optimization (2004), section 1.2.1.
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 
-from problems.linear_model import Design, matvec
+from problems.linear_model import Design
+from problems.mean_square import REGULARITY, Data, init, sample, value
 from problems.problem import Constants, Family, Problem, Regularity, require
-
-
-@struct.dataclass
-class Data:
-    """A (n, d) beside its transpose, b (n,)."""
-
-    design: Design
-    b: Array
-
-
-def init(data: Data, key: Array) -> Array:
-    return jax.random.normal(key, data.design.A.shape[-1:])
-
-
-def value(data: Data, x: Array) -> Array:
-    return 0.5 * jnp.mean((matvec(data.design, x) - data.b) ** 2)
-
-
-def sample(data: Data, key: Array, batch_size: int) -> Data:
-    index = jax.random.randint(key, (batch_size,), 0, len(data.b))
-    return Data(data.design.rows(index), data.b[index])
-
 
 LEAST_SQUARES = Family(
     name="least_squares",
-    regularity=Regularity.SMOOTH
-    | Regularity.NONNEGATIVE
-    | Regularity.LOWER_BOUNDED
-    | Regularity.PL
-    | Regularity.CONVEX
-    | Regularity.STRONGLY_CONVEX
-    | Regularity.QUADRATIC
-    | Regularity.FINITE_SUM
-    | Regularity.RETAINS_CONVEXITY,
+    regularity=REGULARITY | Regularity.STRONGLY_CONVEX,
     init=init,
     value=value,
     sample=sample,

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from bench.grid import Plan, Request, Task, cross, resolve
+from bench.grid import Plan, Request, Task, cross
+from bench.resolve import resolve
 from bench.runner import run
 from bench.task import Machine
 from results.schema import Group

@@ -16,14 +16,16 @@ from command_line import python
 
 from algorithms.theorem import Theorem
 from bench import catalogue
+from bench.choice import choose_algorithm, choose_problems
 from bench.cli import parser
 from bench.commands.run import chosen_suite, plan_of
 from bench.grid import Request as Wanted
-from bench.grid import choose_algorithm, choose_problems, control_task, cross, resolve, unfit, unstated
+from bench.grid import control_task, cross, unfit, unstated
+from bench.resolve import resolve
 from problems.problem import STATED_WITH, Regularity
 
-PROBLEMS, ALGORITHMS, SUITES = (list(names) for names in
-                                (catalogue.scan("problems"), catalogue.scan("algorithms"), catalogue.suites()))  # fmt: skip
+PROBLEMS, ALGORITHMS = list(catalogue.scan("problems")), list(catalogue.scan("algorithms"))
+SUITES = list(catalogue.suites())
 SMALL = {"quadratic": "quadratic[d=4]", "logistic_regression": "logistic_regression[n=20,d=3]"}
 NUMBERS = {"gamma": 0.9, "n": 20.0, "states": 3.0, "actions": 2.0, "mu": 0.1, "mu_min": 0.1, "mu_pl": 0.1}
 

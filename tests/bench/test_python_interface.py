@@ -1,5 +1,7 @@
 """From Python in three lines: names, records or functions; float64 without any configuration."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import users_files
 from command_line import python
 
 from algorithms.first_order import gradient_descent
+from algorithms.metric import SUBOPTIMALITY
 from bench import sweep
 from bench.errors import UserError
 from problems.convex import quadratic
@@ -45,13 +48,11 @@ def test_names_records_and_functions_are_the_same_sweep():
 
 
 def test_instances_are_chosen_by_the_caller():
-    one, each = (
-        sweep("quadratic[d=4]" if n == 1 else f"quadratic[d=4,instances={n}]", "gradient_descent", seeds=3, steps=1)
-        for n in (1, "each")
-    )
-    assert list(one.groups[0].runs["instance"]) == [0, 0, 0]
+    brief = replace(gradient_descent.algorithm, metrics=(SUBOPTIMALITY,), theorems=())
+    two, each = (sweep(f"quadratic[d=4,instances={n}]", brief, seeds=3, steps=1) for n in (2, "each"))
+    assert list(two.groups[0].runs["instance"]) == [0, 1, 0]
     assert list(each.groups[0].runs["instance"]) == [0, 1, 2]
-    made = sweep(lambda key: quadratic.make(key, d=4), gradient_descent.algorithm, seeds=3, steps=1, instances="each")
+    made = sweep(lambda key: quadratic.make(key, d=4), brief, seeds=3, steps=1, instances="each")
     np.testing.assert_array_equal(made.groups[0].metrics["suboptimality"], each.groups[0].metrics["suboptimality"])
 
 

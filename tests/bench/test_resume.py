@@ -32,7 +32,7 @@ from results import store
 SUITE = """
 summary = "three dimensions, hence three compiles, and a control"
 seeds = 4
-steps = 50
+steps = 20000
 [[run]]
 problems = ["quadratic[d=[4,5,6],kappa=10]"]
 algorithms = ["gradient_descent[eta=[0.5/L,1/L]]"]

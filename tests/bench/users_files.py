@@ -3,6 +3,8 @@
 METHOD = '''
 """Gradient descent as a user writes it:  x+ = x - eta grad f(x)."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax
