@@ -20,6 +20,7 @@ class Holds(enum.Enum):
     EVERY_RUN = "every run"  # lane by lane
     IN_EXPECTATION = "in expectation"  # the mean over seeds
     IN_MEDIAN = "in median"  # the median over seeds
+    WITH_PROBABILITY = "with probability"  # the share of seeds beyond the bound, an upper one
 
 
 class Kind(enum.Enum):
@@ -68,7 +69,11 @@ class Theorem(Generic[H]):
     `given` are metrics whose values at the checkpoint the bound may read: usually `initial(metric)`; a folded metric
     where the bound is a posteriori. A bound is NaN where the theorem claims nothing. `condition` is `admits` in words.
     `tolerance` is the relative accuracy that an EXACT or ASYMPTOTIC law itself promises, `slack` an absolute one
-    (a law for a count is off by up to one step).
+    (a law for a count is off by up to one step). WITH_PROBABILITY the bound holds at each checkpoint with at least
+    `probability` over seeds.
+
+    Raises:
+        ValueError: `probability` is not in (0, 1], or it is asked of a law.
     """
 
     name: str
@@ -85,6 +90,13 @@ class Theorem(Generic[H]):
     kind: Kind = Kind.UPPER
     tolerance: float = 0.0
     slack: float = 0.0
+    probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.probability <= 1:
+            raise ValueError(f"{self.name}: probability must be in (0, 1], not {self.probability}")
+        if self.holds is Holds.WITH_PROBABILITY and self.kind is not Kind.UPPER:
+            raise ValueError(f"{self.name}: only an upper bound holds with probability, not an {self.kind.value}")
 
 
 AnyTheorem = Theorem[Any]

@@ -29,6 +29,7 @@ def record_of(theorem: Theorem) -> TheoremRecord:
         condition=theorem.condition,
         tolerance=theorem.tolerance,
         slack=theorem.slack,
+        probability=theorem.probability,
     )
 
 

@@ -9,6 +9,8 @@ finite and above the rounding floor. Measured values are credited that floor, so
   non-negative values the betting test: prod_i (1 - lambda + lambda r_i) has mean at most 1 for independent r_i >= 0 of
   mean at most 1 (Waudby-Smith & Ramdas 2024), so one over it is a valid p-value for any number of seeds and any tail.
 - in median: the sign test, which is the order-statistics interval of the median read backwards.
+- with probability p: the exact binomial tail of the number of seeds beyond the bound, of rate 1 - p. The ratio of a
+  cell is the p-quantile over seeds, the ceil(p n)-th smallest of n: above 1 where a share above 1 - p is beyond.
 Cells of one theorem and group share the level by Bonferroni, exact and asymptotic laws use both sides.
 """
 
@@ -20,6 +22,7 @@ import numpy as np
 from results.schema import CONTROL, DIVERGED, Group, TheoremRecord
 
 EVERY_RUN, IN_EXPECTATION, IN_MEDIAN = "every run", "in expectation", "in median"
+WITH_PROBABILITY = "with probability"
 UPPER, ASYMPTOTIC = "upper bound", "asymptotic law"
 RELATIVE_ROUNDING = 1e-9
 BETS = (0.2, 0.5, 1.0)
@@ -124,20 +127,20 @@ def _mean_tails(ratio: np.ndarray, allowed: np.ndarray, two_sided: bool) -> np.n
     return np.minimum(1.0, 2 * np.minimum(above, _t_tail(1 - allowed - ratio))) if two_sided else above
 
 
-def _sign_tail(excess: np.ndarray) -> np.ndarray:
-    """Return the p-value of `median of each column <= 0`."""
+def _binomial_tail(excess: np.ndarray, rate: float) -> np.ndarray:
+    """Return the p-value of `entries of each column are positive with probability at most rate`, NaN left out."""
     from scipy.special import bdtrc
 
     n = np.sum(~np.isnan(excess), axis=0)
     positive = np.sum(excess > 0, axis=0)
-    return np.where(positive == 0, 1.0, bdtrc(np.maximum(positive - 1, 0), np.maximum(n, 1), 0.5))
+    return np.where(positive == 0, 1.0, bdtrc(np.maximum(positive - 1, 0), np.maximum(n, 1), rate))
 
 
-def _median_tails(ratio: np.ndarray, allowed: np.ndarray, two_sided: bool) -> np.ndarray:
-    above = _sign_tail(ratio - 1 - allowed)
+def _share_tails(ratio: np.ndarray, allowed: np.ndarray, two_sided: bool, rate: float) -> np.ndarray:
+    above = _binomial_tail(ratio - 1 - allowed, rate)
     if not two_sided:
         return above
-    return np.minimum(1.0, 2 * np.minimum(above, _sign_tail(1 - allowed - ratio)))
+    return np.minimum(1.0, 2 * np.minimum(above, _binomial_tail(1 - allowed - ratio, rate)))
 
 
 def _masked_median(values: np.ndarray) -> np.ndarray:
@@ -149,10 +152,15 @@ def _masked_median(values: np.ndarray) -> np.ndarray:
     return np.where(low == high, low, (low + high) / 2)
 
 
-def _centre(values: np.ndarray, holds: str) -> np.ndarray:
-    if holds == IN_MEDIAN:
+def _centre(values: np.ndarray, theorem: TheoremRecord) -> np.ndarray:
+    """Return the mean, median or quantile of each column that the theorem speaks of."""
+    n = np.sum(~np.isnan(values), axis=0)
+    if theorem.holds == IN_MEDIAN:
         return _masked_median(values)
-    return _masked_mean(values, np.sum(~np.isnan(values), axis=0))
+    if theorem.holds == WITH_PROBABILITY:
+        rank = np.ceil(n * theorem.probability * (1 - SAME)).astype(int)
+        return np.sort(values, axis=0)[rank - 1, np.arange(values.shape[1])]
+    return _masked_mean(values, n)
 
 
 def _every_run(cells: Cells, seeds: np.ndarray) -> tuple[tuple[int, int], float, float, float]:
@@ -174,7 +182,7 @@ def _every_run(cells: Cells, seeds: np.ndarray) -> tuple[tuple[int, int], float,
     return (int(lane), int(step)), float(size[lane, step]), float(low), float(high)
 
 
-def _over_seeds(cells: Cells, lanes: np.ndarray, step: int, holds: str) -> tuple[float, float]:
+def _over_seeds(cells: Cells, lanes: np.ndarray, step: int, theorem: TheoremRecord) -> tuple[float, float]:
     """Return the percentile bootstrap interval of the ratio of one cell."""
     ratio, rounding = cells.ratio[lanes, step], cells.rounding[lanes, step]
     live = ~np.isnan(ratio)
@@ -182,12 +190,23 @@ def _over_seeds(cells: Cells, lanes: np.ndarray, step: int, holds: str) -> tuple
     if not np.isfinite(ratio).all():
         return np.nan, np.nan
     draws = ratio[np.random.default_rng(0).integers(len(ratio), size=(RESAMPLES, len(ratio)))]
-    centres = np.median(draws, axis=1) if holds == IN_MEDIAN else draws.mean(axis=1)
-    low, high = np.quantile(cells.size(centres, rounding), TAILS, method="inverted_cdf")
+    low, high = np.quantile(cells.size(_centre(draws.T, theorem), rounding), TAILS, method="inverted_cdf")
     return float(low), float(high)
 
 
-def _combined(cells: Cells, lanes: np.ndarray, holds: str) -> dict[str, Any] | None:
+def _tested(
+    ratio: np.ndarray, allowed: np.ndarray, two_sided: bool, theorem: TheoremRecord
+) -> tuple[np.ndarray, float]:
+    """Return the p-value of each cell, and the smallest that so many seeds can give."""
+    most = int(np.sum(~np.isnan(ratio), axis=0).max())
+    if theorem.holds == IN_EXPECTATION:
+        # an infinite value is a broken promise anyway, which `broken` says
+        return _mean_tails(np.where(np.isinf(ratio), 1.0, ratio), allowed, two_sided), float(most < FEWEST_FOR_T)
+    rate = 0.5 if theorem.holds == IN_MEDIAN else 1 - theorem.probability
+    return _share_tails(ratio, allowed, two_sided, rate), (1 + two_sided) * rate**most
+
+
+def _combined(cells: Cells, lanes: np.ndarray, theorem: TheoremRecord) -> dict[str, Any] | None:
     """Return what the seeds of one setting say together, None where nothing of it is judged."""
     judged = np.flatnonzero(~np.isnan(cells.ratio[lanes]).all(0))
     if not len(judged):
@@ -195,19 +214,16 @@ def _combined(cells: Cells, lanes: np.ndarray, holds: str) -> dict[str, Any] | N
     block = np.ix_(lanes, judged)
     ratio, allowed = cells.ratio[block], cells.allowed[block]
     seeds = np.sum(~np.isnan(ratio), axis=0)
-    # to a sign test infinity is a large value; to a mean it is a broken promise anyway, which `broken` says
-    finite = np.where(np.isinf(ratio), 1e300 if holds == IN_MEDIAN else 1.0, ratio)
-    tails = _median_tails if holds == IN_MEDIAN else _mean_tails
-    most = int(seeds.max())
-    beyond = _centre(ratio - 1 - allowed, holds) > 0
+    p_values, least_p = _tested(ratio, allowed, cells.two_sided, theorem)
+    beyond = _centre(ratio - 1 - allowed, theorem) > 0
     if cells.two_sided:
-        beyond |= _centre(1 - allowed - ratio, holds) > 0
-    size = cells.size(_centre(ratio, holds), _masked_mean(cells.rounding[block], seeds))
+        beyond |= _centre(1 - allowed - ratio, theorem) > 0
+    size = cells.size(_centre(ratio, theorem), _masked_mean(cells.rounding[block], seeds))
     return {
-        "p_value": float(tails(finite, allowed, cells.two_sided).min()),
-        "least_p": 2.0 ** (cells.two_sided - most) if holds == IN_MEDIAN else float(most < FEWEST_FOR_T),
+        "p_value": float(p_values.min()),
+        "least_p": least_p,
         "cells": len(judged),
-        "seeds": most,
+        "seeds": int(seeds.max()),
         "doubtful": bool(beyond.any()),
         "max_ratio": float(size.max()),
         "step": int(judged[size.argmax()]),
@@ -215,13 +231,13 @@ def _combined(cells: Cells, lanes: np.ndarray, holds: str) -> dict[str, Any] | N
     }
 
 
-def _statistical(cells: Cells, setting: np.ndarray, holds: str) -> dict[str, Any]:
-    """Return the fields of a `Finding` that come from means or medians over the seeds of each setting."""
-    said = [_combined(cells, np.flatnonzero(setting == chosen), holds) for chosen in np.unique(setting)]
+def _statistical(cells: Cells, setting: np.ndarray, theorem: TheoremRecord) -> dict[str, Any]:
+    """Return the fields of a `Finding` that come from the seeds of each setting together."""
+    said = [_combined(cells, np.flatnonzero(setting == chosen), theorem) for chosen in np.unique(setting)]
     known = [one for one in said if one is not None]
     worst = max(known, key=lambda one: one["max_ratio"])
     lanes, step = worst["lanes"], worst["step"]
-    low, high = _over_seeds(cells, lanes, step, holds)
+    low, high = _over_seeds(cells, lanes, step, theorem)
     farthest = np.nanargmax(cells.size(cells.ratio[lanes, step], cells.rounding[lanes, step]))
     return {
         "p_value": min(one["p_value"] for one in known),
@@ -234,7 +250,7 @@ def _statistical(cells: Cells, setting: np.ndarray, holds: str) -> dict[str, Any
         "high": high,
         "at_step": step,
         "at_lane": int(lanes[farthest]),
-        "broken": holds == IN_EXPECTATION and bool(np.isinf(cells.ratio).any()),
+        "broken": theorem.holds == IN_EXPECTATION and bool(np.isinf(cells.ratio).any()),
     }
 
 
@@ -275,6 +291,6 @@ def judge(group: Group, theorem: TheoremRecord) -> Finding:
         (lane, step), worst, low, high = _every_run(shown, group.runs["seed"].to_numpy())
         found = {"max_ratio": worst, "low": low, "high": high, "at_step": step, "at_lane": lane, **silent}
     else:
-        found = _statistical(cells, group.runs["setting"].to_numpy(), theorem.holds)
+        found = _statistical(cells, group.runs["setting"].to_numpy(), theorem)
     found["at_step"] = float(group.checkpoints[int(found["at_step"])])
     return Finding(**counts, **found)

@@ -1,19 +1,21 @@
 """Figures about cost: the performance profile of the methods, and what unlearning pays for privacy and utility."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from results.schema import CLAIM, CONTROL, Group
-from results.settings import evenly
 from results.store import merge
-from results.style import blank, headline, short, title
+from results.style import blank, headline, title
 
 COST_METRIC, SENSITIVITY, UTILITY = "suboptimality", "sensitivity", ("suboptimality", "value", "gradient_norm_sq")
-MOST_LINES = 6
+MOST_COLUMNS = 4
 
 
 def costs_to_reach(groups: list[Group], metric: str, accuracy: float) -> pd.DataFrame:
@@ -102,36 +104,41 @@ def front(groups: list[Group]) -> Figure | None:
     """Return privacy and utility against cost for unlearning methods, None where none records `sensitivity` and K.
 
     Cost is the rewind fraction K/T, privacy the distance to the retrained model (the smaller, the less noise hides it),
-    utility the first of suboptimality, value and gradient norm that is recorded. Median and 10-90 % over lanes.
+    utility the first of suboptimality, value and gradient norm that is recorded of the published model. A column a
+    problem, those with most methods first; median and 10-90 % over lanes.
     """
     speaking = [g for g in merge(groups) if SENSITIVITY in g.metrics and "hp_K" in g.runs and g.role == CLAIM]
     if not speaking:
         return None
     useful = next((name for name in UTILITY if any(name in group.metrics for group in speaking)), None)
-    panels = [SENSITIVITY, *([useful] if useful else [])]
-    figure, axes = blank(4.9 * max(len(panels), 1.25), 4.0, 1, len(panels))
+    metrics = [SENSITIVITY, *([useful] if useful else [])]
+    rows = pd.concat(
+        [_front_rows(g, metric).assign(metric=metric) for g in speaking for metric in metrics if metric in g.metrics]
+    )
+    pairs = sorted(set(zip(rows["problem"], rows["algorithm"], strict=True)))
+    methods = sorted({algorithm for _, algorithm in pairs})
+    by_methods = sorted({problem for problem, _ in pairs}, key=lambda name: -sum(name == p for p, _ in pairs))
+    problems = by_methods[:MOST_COLUMNS]
+    colours = dict(zip(methods, sns.color_palette("colorblind", len(methods)), strict=True))
+    figure, axes = blank(3.4 * max(len(problems), 1.6), 3.1 * len(metrics), len(metrics), len(problems))
+    for axis, (metric, problem) in zip(axes, itertools.product(metrics, problems), strict=True):
+        _front_panel(axis, rows.loc[(rows["metric"] == metric) & (rows["problem"] == problem)], colours)
+        side = "privacy" if metric == SENSITIVITY else "utility"
+        axis.set(xlabel="cost: rewind fraction K / T", ylabel=f"{side}: {metric}")
+        title(axis, problem)
+    marks = [Line2D([], [], color=colour, marker="o", ms=4, label=name) for name, colour in colours.items()]
+    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), frameon=False, fontsize=8)
     headline(figure, "Unlearning: what rewinding buys (median and 10–90 % over runs)")
-    titles = ["privacy: distance to the retrained model", "utility"]
-    for axis, metric, name in zip(axes, panels, titles, strict=False):
-        rows = pd.concat([_front_rows(group, metric) for group in speaking if metric in group.metrics])
-        rows = rows.loc[np.isfinite(rows[["value", "fraction"]].to_numpy()).all(1)]
-        _front_panel(axis, rows)
-        axis.set(xlabel="cost: rewind fraction K / T", ylabel=metric)
-        title(axis, name)
     return figure
 
 
-def _front_panel(axis: Axes, rows: pd.DataFrame) -> None:
-    lines = evenly(sorted(set(zip(rows["algorithm"], rows["problem"], strict=True))), MOST_LINES)
-    one_problem = len({problem for _, problem in lines}) == 1
-    for (algorithm, problem), colour in zip(lines, sns.color_palette("colorblind", len(lines)), strict=True):
-        chosen = rows[(rows["algorithm"] == algorithm) & (rows["problem"] == problem)]
+def _front_panel(axis: Axes, rows: pd.DataFrame, colours: dict[str, tuple[float, float, float]]) -> None:
+    rows = rows.loc[np.isfinite(rows[["value", "fraction"]].to_numpy()).all(1)]
+    for algorithm, colour in colours.items():
+        chosen = rows[rows["algorithm"] == algorithm]
         spread = pd.DataFrame({q: chosen.groupby("fraction")["value"].quantile(q) for q in (0.1, 0.5, 0.9)})
-        name = algorithm if one_problem else short(f"{algorithm} · {problem}", 44)
-        axis.plot(spread.index, spread[0.5], "o-", color=colour, ms=4, lw=1.5, label=name)
+        axis.plot(spread.index, spread[0.5], "o-", color=colour, ms=4, lw=1.5)
         axis.fill_between(spread.index, spread[0.1], spread[0.9], color=colour, alpha=0.18, lw=0)
     values = rows["value"].to_numpy()
-    positive = values[values > 0]
-    if len(positive):
-        axis.set_yscale("symlog", linthresh=max(float(np.quantile(positive, 0.02)), 1e-300))
-    axis.legend(loc="lower left", frameon=False, fontsize=8)
+    if len(values) and (values > 0).all():
+        axis.set_yscale("log")

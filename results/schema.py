@@ -29,8 +29,9 @@ OK, DIVERGED = "ok", "diverged"
 class TheoremRecord:
     """What verdicts need to know of a theorem, without the code that states it.
 
-    `holds` is `every run`, `in expectation` or `in median`; `kind` is `upper bound`, `exact law` or `asymptotic law`;
-    `tolerance` (relative) and `slack` (absolute) are what an exact or asymptotic law itself allows.
+    `holds` is `every run`, `in expectation`, `in median` or `with probability`: then the bound holds at each checkpoint
+    with at least `probability` over seeds. `kind` is `upper bound`, `exact law` or `asymptotic law`; `tolerance`
+    (relative) and `slack` (absolute) are what an exact or asymptotic law itself allows.
     """
 
     name: str
@@ -42,6 +43,7 @@ class TheoremRecord:
     condition: str
     tolerance: float = 0.0
     slack: float = 0.0
+    probability: float = 1.0
 
 
 @dataclass(frozen=True)

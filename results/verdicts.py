@@ -1,9 +1,10 @@
 """The table of theorems: one row a theorem x algorithm x problem x role, with its verdict and the evidence.
 
 `held`          no judged cell is beyond the bound (for a law: its interval meets the band that the law allows).
-`violated`      a lane is beyond the bound (every run), or the mean or median over seeds is, at the report's level.
-`inconclusive`  a mean or median is beyond the bound but not significantly, or the seeds are too few to tell, or nothing
-                was above the rounding floor.
+`violated`      a lane is beyond the bound (every run), or the mean, median or quantile over seeds is, at the report's
+                level.
+`inconclusive`  a mean, median or quantile is beyond the bound but not significantly, or the seeds are too few to tell,
+                or nothing was above the rounding floor.
 `not admitted`  every lane breaks the theorem's conditions.
 All statistical rows of one table, claims and controls, share one family-wise error level `alpha` by Holm's method:
 a row is violated where `p_value`, already corrected for the cells and the rows, is at most `alpha`. How a
@@ -180,7 +181,7 @@ def _conclusion(theorem: TheoremRecord, findings: list[Finding], p_value: float,
     if theorem.holds == EVERY_RUN:
         return HELD
     if all(finding.seeds < 2 for finding in judged):
-        return INCONCLUSIVE  # one seed has neither mean nor median
+        return INCONCLUSIVE  # one seed has neither mean, median nor quantile
     if not any(finding.doubtful for finding in judged):
         return HELD
     cells = sum(finding.cells for finding in judged) * rows

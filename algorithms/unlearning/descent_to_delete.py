@@ -36,6 +36,7 @@ from algorithms.deletion import (
     step,
     strongly_convex_sensitivity,
 )
+from algorithms.metric import VALUE
 from algorithms.recursions import log_geometric_sum
 from algorithms.theorem import Control, Source, Theorem
 from problems.problem import Constants, Oracle, Problem, Regularity
@@ -129,6 +130,6 @@ algorithm = Algorithm(
     needs=Oracle.GRADIENT | Oracle.RETAIN,
     requires=Regularity.DELETABLE,
     prepare=prepare,
-    metrics=(SENSITIVITY, PRIVACY_SPENT, PUBLISHED_DISTANCE),
+    metrics=(SENSITIVITY, PRIVACY_SPENT, PUBLISHED_DISTANCE, VALUE),
     theorems=(strongly_convex, certificate),
 )

@@ -23,6 +23,7 @@ from algorithms.deletion import (
     step,
 )
 from algorithms.deletion import prepare as prepare_deletion
+from algorithms.metric import VALUE
 from algorithms.theorem import Source
 from problems.problem import Oracle, Regularity
 
@@ -56,5 +57,5 @@ algorithm = Algorithm(
     needs=Oracle.GRADIENT | Oracle.RETAIN,
     requires=Regularity.DELETABLE,
     prepare=prepare,
-    metrics=(SENSITIVITY, PRIVACY_SPENT, PUBLISHED_DISTANCE),
+    metrics=(SENSITIVITY, PRIVACY_SPENT, PUBLISHED_DISTANCE, VALUE),
 )

@@ -36,6 +36,7 @@ from algorithms.deletion import (
     strongly_convex_sensitivity,
 )
 from algorithms.deletion import prepare as prepare_deletion
+from algorithms.metric import VALUE
 from algorithms.theorem import Control, Source, Theorem
 from problems.problem import Constants, Oracle, Problem, Regularity
 
@@ -175,6 +176,6 @@ algorithm = Algorithm(
     needs=Oracle.GRADIENT | Oracle.RETAIN,
     requires=Regularity.DELETABLE,
     prepare=prepare,
-    metrics=(SENSITIVITY, PRIVACY_SPENT, PUBLISHED_DISTANCE),
+    metrics=(SENSITIVITY, PRIVACY_SPENT, PUBLISHED_DISTANCE, VALUE),
     theorems=(strongly_convex, convex, nonconvex, certificate),
 )

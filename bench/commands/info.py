@@ -69,11 +69,14 @@ def algorithm_info(name: str, console: Console) -> None:
 
 def theorem_lines(theorem, console: Console) -> None:
     """Print a theorem: statement, where it applies, how it is judged, source and control."""
+    from algorithms.theorem import Holds
+
+    share = f" {theorem.probability}" if theorem.holds is Holds.WITH_PROBABILITY else ""
     console.print(f"[bold]{theorem.name}[/bold]")
     console.print(f"  states     {escape(theorem.statement)}")
     console.print(f"  range      {escape(theorem.condition)}")
     console.print(f"  assumes    {' | '.join(flag.name or '' for flag in theorem.assumes)}")
-    console.print(f"  judged     {theorem.holds.value}, {theorem.kind.value}, on {theorem.metric.name}")
+    console.print(f"  judged     {theorem.holds.value}{share}, {theorem.kind.value}, on {theorem.metric.name}")
     console.print(f"  source     {escape(str(theorem.source))}")
     console.print(f"  control    {escape(theorem.control.why)}")
 

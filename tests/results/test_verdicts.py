@@ -1,14 +1,23 @@
 """Verdicts: each one on data made for it, the counting of lanes, and false alarms at most at their level."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from rich.console import Console
+from scipy.stats import binom
 from synthetic import CHECKPOINTS, decays, group, theorem
 
+from algorithms.first_order.gradient_descent import algorithm
+from algorithms.theorem import Holds, Kind
+from bench.commands.info import theorem_lines
+from bench.group import record_of
 from results import checks
 from results.schema import TheoremRecord
 from results.verdicts import COLUMNS, all_as_expected, verdicts
 
 MEAN, MEDIAN = theorem(holds="in expectation"), theorem(holds="in median")
+NINE_TENTHS = theorem(holds="with probability", probability=0.9)
 T = len(CHECKPOINTS)
 BINDING = ["theorem", "algorithm", "problem", "source", "role", "verdict", "expected", "max_ratio", "at_step", "rate",
            "rate_low", "rate_high", "promised_rate", "judged", "not_admitted", "diverged"]  # fmt: skip
@@ -55,6 +64,7 @@ def test_every_run_is_violated_by_one_lane_at_one_checkpoint():
 def test_a_bound_just_met_is_held_and_rounding_forgiven():
     _, bound = decays(5)
     assert row(group(bound * (1 + 5e-10), bound)).verdict == "held"
+    assert row(group(bound * (1 + 5e-10), bound, NINE_TENTHS)).verdict == "held"
     assert row(group(bound * (1 + 1e-6), bound)).verdict == "violated"
 
 
@@ -138,6 +148,53 @@ def test_a_median_tolerates_a_diverged_minority():
     assert (found.verdict, found.diverged) == ("held", 4)
 
 
+def within(seeds, beyond, worse=2.0):
+    """Return values of a half, but for `beyond` seeds that are `worse` at one checkpoint."""
+    value = np.full((seeds, T), 0.5)
+    value[:beyond, 5] = worse
+    return value
+
+
+@pytest.mark.parametrize(
+    ("probability", "seeds", "beyond", "verdict"),
+    [(0.9, 40, 0, "held"), (0.9, 40, 4, "held"), (0.9, 40, 5, "inconclusive"), (0.9, 40, 13, "violated"),
+     (0.9, 10, 1, "held"), (0.9, 4, 1, "inconclusive"), (0.9, 1, 0, "inconclusive"), (1.0, 40, 1, "violated")],
+)  # fmt: skip
+def test_a_probability_is_judged_by_the_number_of_seeds_beyond(probability, seeds, beyond, verdict):
+    found = row(group(within(seeds, beyond), 1.0, replace(NINE_TENTHS, probability=probability)))
+    assert (found.verdict, found.judged) == (verdict, seeds)
+    assert found.p_value == pytest.approx(min(1, T * binom.sf(beyond - 1, seeds, 1 - probability)))
+
+
+def test_the_ratio_of_a_probability_is_its_quantile_over_seeds():
+    value = np.full((20, T), 0.5)
+    value[:, 5] = np.random.default_rng(0).permutation(np.arange(1, 21)) / 20
+    found = row(group(value, 1.0, NINE_TENTHS))
+    assert (found.max_ratio, found.at_step) == (pytest.approx(0.9), CHECKPOINTS[5])  # the 18th smallest of 20
+    assert found.max_ratio_low < found.max_ratio < found.max_ratio_high
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_diverged_seed_counts_as_one_beyond_a_probable_bound(bad):
+    many, few = (row(group(within(40, beyond, bad), 1.0, NINE_TENTHS)) for beyond in (13, 4))
+    assert (many.verdict, many.diverged, many.max_ratio) == ("violated", 13, np.inf)
+    assert many.p_value == row(group(within(40, 13), 1.0, NINE_TENTHS)).p_value
+    assert (few.verdict, few.diverged, few.max_ratio) == ("held", 4, pytest.approx(0.5))
+
+
+def test_the_probability_of_a_theorem_is_kept_and_printed(capsys):
+    probable = replace(algorithm.theorems[0], holds=Holds.WITH_PROBABILITY, probability=0.95)
+    assert (record_of(probable).holds, record_of(probable).probability) == ("with probability", 0.95)
+    theorem_lines(probable, Console())
+    assert "with probability 0.95, upper bound" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("changes", [{"probability": 0.0}, {"probability": 1.1}, {"kind": Kind.EXACT}])
+def test_a_probability_that_is_none_or_of_a_law_is_refused(changes):
+    with pytest.raises(ValueError, match=r"probability must be in \(0, 1\]|only an upper bound holds with probability"):
+        replace(algorithm.theorems[0], holds=Holds.WITH_PROBABILITY, **changes)
+
+
 def test_exact_laws_are_tested_from_both_sides():
     _, law = decays(6)
     exact = theorem(kind="exact law", tolerance=0.01)
@@ -213,6 +270,19 @@ def test_false_alarms_are_at_most_at_their_level(holds, kind, name, seeds):
         finding = checks.judge(group(draw(rng, (seeds, T)), bound, record), record)
         alarms += finding.p_value * finding.cells <= 0.05
     # 0.05 plus 2.3 standard errors of the share of 150 studies
+    assert alarms / studies <= 0.09
+
+
+@pytest.mark.parametrize("seeds", [4, 20, 100])
+@pytest.mark.parametrize("probability", [0.3, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("checkpoints", [CHECKPOINTS[:1], CHECKPOINTS], ids=["one cell", "many cells"])
+def test_false_alarms_about_a_probability_are_at_most_at_their_level(checkpoints, probability, seeds):
+    record = theorem(holds="with probability", probability=probability)
+    rng, studies, alarms = np.random.default_rng(7), 150, 0
+    for _ in range(studies):
+        value = rng.random((seeds, len(checkpoints)))  # beyond `probability` with probability 1 - probability
+        finding = checks.judge(group(value, probability, record, checkpoints=checkpoints), record)
+        alarms += finding.p_value * finding.cells <= 0.05
     assert alarms / studies <= 0.09
 
 
