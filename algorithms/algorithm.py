@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 from jax import Array
 
 from algorithms.metric import Metric
@@ -16,6 +17,12 @@ H = TypeVar("H")
 
 class InvalidSetting(ValueError):  # noqa: N818
     """A hyper-parameter has no meaning for the method, whatever the problem (horizon 0, K > T)."""
+
+
+def refuse_unless(holds: Any, message: str) -> None:
+    """Raise `InvalidSetting(message)` unless the condition holds for every setting."""
+    if not np.all(holds):
+        raise InvalidSetting(message)
 
 
 def one_gradient(problem: Problem, hp: Any) -> float:

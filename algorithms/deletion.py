@@ -32,7 +32,7 @@ import optax
 from flax import struct
 from jax import Array
 
-from algorithms.algorithm import InvalidSetting
+from algorithms.algorithm import refuse_unless
 from algorithms.gaussian_mechanism import indistinguishability, noise_multiplier
 from algorithms.metric import Metric
 from algorithms.recursions import descend_by, log_geometric_sum
@@ -74,12 +74,6 @@ class State:
     sigma: Array
     epsilon: Array
     start_gradient: Array
-
-
-def refuse_unless(holds: Any, message: str) -> None:
-    """Raise `InvalidSetting(message)` unless the condition holds for every setting."""
-    if not np.all(holds):
-        raise InvalidSetting(message)
 
 
 def prepare(hp: Any) -> Any:

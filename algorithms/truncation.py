@@ -27,7 +27,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from algorithms.algorithm import InvalidSetting
+from algorithms.algorithm import refuse_unless
 from algorithms.metric import Metric, running_sum
 from problems.problem import Constants, Problem
 
@@ -88,12 +88,6 @@ def steps_to_escape(c: Constants, eta: Array, ratio: Array) -> Array:
 def is_stable(c: Constants, hp: Any) -> Array:
     """Return whether 0 < eta <= 1/L."""
     return (hp.eta > 0) & (hp.eta <= (1 + 1e-12) / c.L)
-
-
-def refuse_unless(holds: Any, message: str) -> None:
-    """Raise `InvalidSetting(message)` unless the condition holds for every setting."""
-    if not np.all(holds):
-        raise InvalidSetting(message)
 
 
 def prepare(hp: Any) -> Any:

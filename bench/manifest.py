@@ -65,6 +65,11 @@ def load(folder: Path) -> tuple[list[Group], int]:
     there = [path for path in paths if path.exists()]
     if not there:
         raise store.NoResults(f"{folder}: no group of the last command is finished; run it again")
-    groups = [store.read(path) for path in there]
-    told = [replace(g, description={**g.description, "skipped": manifest.skipped}) for g in groups]
-    return told, len(paths) - len(there)
+    suite = str(manifest.configuration.get("suite", ""))
+    return [of_command(store.read(path), suite, manifest.skipped) for path in there], len(paths) - len(there)
+
+
+def of_command(group: Group, suite: str, skipped: list[dict[str, str]]) -> Group:
+    """Return the group as the last command's: another suite may have computed it first."""
+    told = {**group.description, "suite": suite, "skipped": skipped}
+    return replace(group, runs=group.runs.assign(suite=suite), description=told)

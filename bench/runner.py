@@ -1,6 +1,7 @@
 """Run a plan: finished groups are read, the others computed and written; what is finished is never computed again."""
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from results import store
 from results.schema import Group
 
 COMPILING_THREADS = 2
+STALE_SECONDS = 3600.0  # no process writes one file for an hour
 
 
 @dataclass
@@ -68,7 +70,7 @@ class Shard:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder and check that it can be written.
+    """Make the folder, check that it can be written, and clear what killed processes left in mid-writing.
 
     Raises:
         UserError: it cannot.
@@ -81,6 +83,9 @@ def prepare_folder(folder: Path) -> None:
         ) from None
     if not os.access(folder, os.W_OK):
         raise UserError(f"cannot write into the output folder {folder}; choose another with --out")
+    for left in [*folder.glob(".*.unfinished"), *folder.glob(".*.partial.npz.*")]:
+        if time.time() - left.stat().st_mtime > STALE_SECONDS:
+            left.unlink(missing_ok=True)
 
 
 def finished(task: Task, folder: Path | None, force: bool, summary: Summary, watcher: Watcher) -> bool:

@@ -69,12 +69,17 @@ def _frame(axis: Axes, floor: float) -> None:
     """Let the y axis hold what matters: at most 8 decades above the start, and the floor where curves come near it."""
     drawn = [np.asarray(line.get_ydata(), float) for line in axis.get_lines()]
     drawn = [values[np.isfinite(values)] for values in drawn if np.isfinite(values).any()]
-    if drawn:
-        lowest, highest = min(values.min() for values in drawn), max(values.max() for values in drawn)
-        highest = min(highest, 1e8 * max(values[0] for values in drawn))
-        near = floor > 0 and lowest < 1e4 * floor
-        lowest = min(max(lowest, floor / 10), floor / 3) if near else lowest
-        axis.set_ylim(min(lowest, highest) / 2, highest * 3)
+    if not drawn:
+        axis.set(xscale="linear", yscale="linear", xticks=[], yticks=[])
+        axis.text(
+            0.5, 0.5, "no finite positive value after the start", transform=axis.transAxes, ha="center", color=QUIET
+        )
+        return
+    lowest, highest = min(values.min() for values in drawn), max(values.max() for values in drawn)
+    highest = min(highest, 1e8 * max(values[0] for values in drawn))
+    near = floor > 0 and lowest < 1e4 * floor
+    lowest = min(max(lowest, floor / 10), floor / 3) if near else lowest
+    axis.set_ylim(min(lowest, highest) / 2, highest * 3)
     if np.isfinite(floor) and floor > 0:
         axis.axhline(floor, color=QUIET, lw=1.1, ls=":")
     axis.yaxis.set_major_locator(LogLocator(numticks=7))

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from algorithms.algorithm import Algorithm
+from algorithms.algorithm import Algorithm, refuse_unless
 from algorithms.metric import DISTANCE_SQ, initial
 from algorithms.recursions import descend_by
 from algorithms.theorem import AnyTheorem, Control, Holds, Source, Theorem
@@ -43,6 +43,12 @@ class HParams:
 class State:
     x: Any
     t: Array
+
+
+def prepare(hp):
+    """Return `hp`; raise `InvalidSetting` for batch_size < 1."""
+    refuse_unless(hp.batch_size >= 1, f"batch_size = {hp.batch_size}: a minibatch holds at least one record")
+    return hp
 
 
 def init(problem, x0, key, hp):
@@ -149,5 +155,6 @@ algorithm = Algorithm(
     readout=readout,
     needs=Oracle.SAMPLE,
     calls=calls,
+    prepare=prepare,
     theorems=(constant, decaying),
 )

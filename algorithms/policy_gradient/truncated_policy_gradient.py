@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array, lax
 
-from algorithms.algorithm import Algorithm
+from algorithms.algorithm import Algorithm, refuse_unless
 from algorithms.metric import GRADIENT_NORM_SQ, SUBOPTIMALITY, initial, running_sum
 from algorithms.recursions import descend_by
 from algorithms.theorem import Control, Holds, Kind, Source, Theorem
@@ -27,7 +27,6 @@ from algorithms.truncation import (
     TRUNCATION_BIAS,
     biased_ascent_bound,
     is_stable,
-    refuse_unless,
     steps_to_escape,
 )
 from algorithms.truncation import prepare as prepare_horizon

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from algorithms.algorithm import Algorithm
+from algorithms.algorithm import Algorithm, refuse_unless
 from algorithms.deletion import (
     PRIVACY_SPENT,
     PUBLISHED_DISTANCE,
@@ -30,7 +30,6 @@ from algorithms.deletion import (
     is_strongly_convex_step,
     nonconvex_sensitivity,
     readout,
-    refuse_unless,
     start_gradient,
     step,
     strongly_convex_sensitivity,
