@@ -23,7 +23,7 @@ import optax
 from flax import struct
 from jax import Array
 
-from algorithms.algorithm import Algorithm, InvalidSetting
+from algorithms.algorithm import Algorithm, refuse_unless
 from algorithms.metric import GRADIENT_NORM_SQ, Metric, best, initial
 from algorithms.recursions import descend_by
 from algorithms.theorem import Control, Source, Theorem
@@ -87,13 +87,10 @@ def kappa(c: Array | float) -> Array:
 
 def prepare(hp: HParams) -> HParams:
     """Return `hp`; raise `InvalidSetting` for an unknown rule, c outside (0, 1] or eta <= 0."""
-    if hp.rule not in RULES:
-        raise InvalidSetting(f"rule = {hp.rule!r}: must be one of {', '.join(RULES)}")
+    refuse_unless(hp.rule in RULES, f"rule = {hp.rule!r}: must be one of {', '.join(RULES)}")
     c, eta = np.asarray(hp.c, float), np.asarray(hp.eta, float)
-    if not np.all((c > 0) & (c <= 1)):
-        raise InvalidSetting(f"c = {hp.c}: must lie in (0, 1]")
-    if not np.all((eta > 0) & np.isfinite(eta)):
-        raise InvalidSetting(f"eta = {hp.eta}: a step size must be positive and finite")
+    refuse_unless((c > 0) & (c <= 1), f"c = {hp.c}: must lie in (0, 1]")
+    refuse_unless((eta > 0) & np.isfinite(eta), f"eta = {hp.eta}: a step size must be positive and finite")
     return hp
 
 

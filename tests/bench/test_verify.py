@@ -123,3 +123,19 @@ def test_on_a_terminal_or_not_a_run_ends_with_verdicts_and_a_report(tmp_path):
     assert "gradient_descent_strongly_convex" in ended.stdout
     assert (tmp_path / ended.stdout.strip().splitlines()[-1].removeprefix("report: ")).is_file()
     assert bench_here(tmp_path, *words).stderr.startswith("nothing to compute: all 2 groups were finished")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("gradient_descent[eta=nan]", "--steps", "5"),
+        ("gradient_descent[eta=1e300]", "--steps", "5"),
+        ("gradient_descent", "--steps", "0"),
+    ],
+)
+def test_a_run_of_which_nothing_can_be_drawn_still_ends_with_its_report(tmp_path, words):
+    chosen = (*QUADRATIC, "-t", "gradient_descent_pl", "--seeds", "2", "--out", "out", "-a", *words)
+    ended = bench_here(tmp_path, "run", *chosen)
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
