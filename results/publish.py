@@ -1,4 +1,4 @@
-"""The table and the figure that the README quotes, written into `results/published` from a finished run."""
+"""What is committed of a finished run: the README's table and figure, and the rates of the regression tests."""
 
 from pathlib import Path
 
@@ -11,7 +11,18 @@ from results.trajectories import trajectories
 from results.verdicts import HELD, VIOLATED
 
 FOLDER = Path(__file__).parent / "published"
-TABLE, FIGURE = "verdicts.md", "rewind_to_delete.png"
+TABLE, FIGURE, RATES = "verdicts.md", "rewind_to_delete.png", "rates.csv"
+RATE_COLUMNS = [
+    "theorem",
+    "algorithm",
+    "problem",
+    "rate_setting",
+    "rate_model",
+    "rate",
+    "rate_low",
+    "rate_high",
+    "promised_rate",
+]
 HEAD = ["theorem", "tightest on", "verdict", "worst measured/bound", "rate [95 %]", "promised", "control"]
 LETTERS = {"geometric": "q", "power": "p", "logarithmic": "C"}
 
@@ -43,9 +54,11 @@ def table_of(table: pd.DataFrame) -> str:
 
 
 def publish(groups: list[Group], table: pd.DataFrame, folder: Path = FOLDER) -> list[Path]:
-    """Write the README's table and figure and return their paths."""
+    """Write the README's table and figure and the claims' rates with their intervals; return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TABLE).write_text(table_of(table))
+    claims = table.loc[(table["role"] == CLAIM) & table["rate"].notna(), RATE_COLUMNS]
+    claims.to_csv(folder / RATES, index=False)
     figure = trajectories(groups, "rewind_to_delete_strongly_convex", "rewind_to_delete")
     figure.savefig(folder / FIGURE, dpi=DPI)
-    return [folder / TABLE, folder / FIGURE]
+    return [folder / name for name in (TABLE, FIGURE, RATES)]
