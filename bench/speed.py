@@ -46,7 +46,7 @@ WORKS = (
         "gradient_descent[eta=[0.2/L,0.4/L,0.6/L,0.8/L,1/L,1.2/L,1.4/L,1.6/L]]",
         SUBOPTIMALITY,
         128,
-        400,
+        1000,
         logistic_regression.hand_written_shared,
         logistic_regression.array_loop_shared,
     ),
