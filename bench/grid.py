@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ class Task:
     control: Control | None = None
     control_of: str = ""
     code: str = field(default="", compare=False)
+    sibling_seeds: int = field(default=0, compare=False)  # of the longest block beside it, whose program it shares
 
     @property
     def steps(self) -> int:
@@ -136,8 +138,9 @@ def applicable(theorems: tuple[Theorem, ...], problem: ProblemChoice) -> tuple[T
 
 
 def blocks(seeds: int, settings: int) -> Iterator[range]:
-    """Yield the blocks of seeds, as many a block as fill one task."""
-    length = max(1, LANES_A_TASK // settings)
+    """Yield the blocks of seeds, of one length but for the last, as many a block as fill one task."""
+    count = ceil(seeds / max(1, LANES_A_TASK // settings))
+    length = ceil(seeds / count)
     for first in range(0, seeds, length):
         yield range(first, min(first + length, seeds))
 
@@ -174,10 +177,11 @@ def cross(request: Request, root: int, dtype: str) -> Plan:
             if reason:
                 skipped.append(Skipped(problem.label, method.algorithm.name, reason))
                 continue
+            parts = list(blocks(request.seeds, len(method.points)))
             tasks += [
                 Task(problem, method.algorithm, method.static, method.points, theorems, seeds, checkpoints, root, dtype,
-                     code=method.code)
-                for seeds in blocks(request.seeds, len(method.points))
+                     code=method.code, sibling_seeds=len(parts[0]))
+                for seeds in parts
             ]  # fmt: skip
     return Plan(tuple(tasks), tuple(skipped))
 

@@ -62,7 +62,7 @@ def fitting_chunk(task: Task, program: Program, machine: Machine) -> tuple[Chunk
     Bytes are not affine in seeds, so the real chunk is compiled and halved from the first guess.
     """
     chunk = first_chunk(
-        len(task.seeds),
+        max(len(task.seeds), task.sibling_seeds),
         len(task.settings),
         len(machine.devices),
         machine.on_cpu,

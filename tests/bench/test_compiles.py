@@ -81,3 +81,13 @@ def test_what_changes_a_shape_compiles_anew():
     sgd = "stochastic_gradient_descent[batch_size=[1,2],eta=[0.1/L_max,0.2/L_max]]"
     names = sweep_of(machine, "logistic_regression[n=30,d=3,l2=0.1]", sgd, seeds=2, steps=3)
     assert (len(machine.compiler.compiled), segments(names)) == (2, 2)
+
+
+def test_blocks_of_seeds_share_a_compile(monkeypatch):
+    monkeypatch.setattr("bench.grid.LANES_A_TASK", 40)
+    plan = plan_of("quadratic[d=5]", "gradient_descent[eta=[0.1/L,1/L]]", seeds=50, steps=20)
+    assert [len(task.seeds) for task in plan.tasks] == [17, 17, 16]
+    machine = Machine()
+    with compilations() as names:
+        run(plan.tasks, machine, 0, None)
+    assert len(machine.compiler.compiled) == segments(names) == 1
