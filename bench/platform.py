@@ -9,6 +9,12 @@ from bench.errors import UserError
 HOST_DEVICES = "--xla_force_host_platform_device_count"
 
 
+def cores() -> int:
+    """Return how many processors this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def configure(device: str | None, x32: bool) -> None:
     """Choose the device and the precision, one host device per core, and the user's persistent compilation cache.
 
@@ -21,7 +27,7 @@ def configure(device: str | None, x32: bool) -> None:
     if "jax" not in sys.modules:
         flags = os.environ.get("XLA_FLAGS", "")
         if HOST_DEVICES not in flags:
-            os.environ["XLA_FLAGS"] = f"{flags} {HOST_DEVICES}={len(os.sched_getaffinity(0))}".strip()
+            os.environ["XLA_FLAGS"] = f"{flags} {HOST_DEVICES}={cores()}".strip()
         if device:
             os.environ["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(device, device)
     import jax
