@@ -32,6 +32,7 @@ RATE_COLUMNS = [
     "r_squared",
     "interval",
 ]
+ROUNDING = 1e-12  # of a fitted rate
 
 
 def rates_table(groups: list[Group]) -> pd.DataFrame:
@@ -75,9 +76,11 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def interval(value: Any, low: Any, high: Any) -> str:
-    """Return `value [low, high]`, without the brackets where there is no interval."""
+    """Return `value [low, high]`, without the brackets where there is no interval; ends that are the value's rounding
+    are shown as the value."""
     if any(isinstance(end, float) and math.isnan(end) for end in (low, high)):
         return number(value)
+    low, high = (value if abs(end - value) < ROUNDING else end for end in (low, high))
     return f"{number(value)} [{number(low)}, {number(high)}]"
 
 
