@@ -1,7 +1,6 @@
-"""GPOMDP, the policy gradient from trajectories cut after H steps:  x+ = x + eta g,
+"""GPOMDP, the policy gradient from trajectories cut after H steps:  x+ = x + eta g,  E g = grad J_H.
 
-g = mean over B trajectories of sum_(k<H) grad log pi(a_k|s_k) G_k,  G_k = sum_(k<=t<H) gamma^t (r_t -
-baseline).
+g = mean over B trajectories of sum_(k<H) grad log pi(a_k|s_k) G_k,  G_k = sum_(k<=t<H) gamma^t (r_t - baseline).
 
 E g = grad J_H for every constant baseline, so the only bias is the truncation. By Cauchy-Schwarz over t a
 trajectory has E|g|^2 <= (sum gamma^t)(sum gamma^t R^2 G2 (t+1)) = G2 R^2/(1-gamma)^3 with R = R_c + |baseline
