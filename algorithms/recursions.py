@@ -1,22 +1,15 @@
-"""Scalar recursions and the plain descent loop that several methods and bounds share."""
+"""Scalar recursions and the descent step that several methods and bounds share."""
 
 from typing import Any
 
 import jax.numpy as jnp
 import optax
-from jax import Array, lax
-
-from problems.problem import Problem
+from jax import Array
 
 
 def descend_by(x: Any, eta: Array, direction: Any) -> Any:
     """Return x - eta * direction, leaf by leaf."""
     return optax.tree.add_scale(x, -eta, direction)
-
-
-def descend(problem: Problem, x: Any, eta: Array, steps: Array) -> Any:
-    """Return the point after `steps` gradient steps of size `eta` from `x` (`steps` may be traced)."""
-    return lax.fori_loop(0, steps, lambda _, x: descend_by(x, eta, problem.grad(x)), x)
 
 
 def contraction(eta: Array, mu: Array, L: Array) -> Array:

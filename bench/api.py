@@ -10,7 +10,7 @@ import pandas as pd
 from algorithms.algorithm import Algorithm
 from bench.choice import ProblemChoice, Settings, choose_algorithm, choose_problems, settings_of
 from bench.errors import UserError
-from bench.grid import Task, applicable, check_numbers, log_spaced, unfit
+from bench.grid import applicable, check_numbers, log_spaced, tasks_of, unfit
 from bench.runner import run
 from bench.selector import Selector
 from bench.task import Machine
@@ -85,10 +85,8 @@ def sweep(
                 if reason := unfit(choice, method.algorithm):
                     raise UserError(f"{choice.label}: {reason}")
                 theorems = applicable(method.algorithm.theorems, choice)
-                tasks.append(
-                    Task(choice, method.algorithm, method.static, method.points, theorems, range(seeds),
-                         log_spaced(steps, checkpoints), seed, "float32" if x32 else "float64", code=method.code)
-                )  # fmt: skip
+                dtype = "float32" if x32 else "float64"
+                tasks += tasks_of(choice, method, theorems, seeds, log_spaced(steps, checkpoints), seed, dtype)
         machine = Machine()
         _, groups = run(tuple(tasks), machine, seed, None, suite="python")
         return Sweep(groups, len(machine.compiler.compiled))

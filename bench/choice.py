@@ -55,6 +55,11 @@ class ProblemChoice:
         """Return the family, without computing any data."""
         return self.shape.family
 
+    @property
+    def own_data(self) -> bool:
+        """Return whether seeds live on instances of their own, rather than all on instance 0."""
+        return self.instances != 1
+
     def instance_of(self, seed: int) -> int:
         """Return the number of the instance on which the seed lives."""
         return seed if self.instances == EACH else seed % int(self.instances)

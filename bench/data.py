@@ -12,7 +12,6 @@ import numpy as np
 from bench.choice import ProblemChoice
 from bench.engine import Lanes
 from bench.grid import Task
-from bench.once import Once
 from bench.plan import Chunk
 from bench.resolve import resolve
 from problems.problem import Problem
@@ -31,23 +30,25 @@ class Data:
 
     def __init__(self, root: int):
         self.root = root
-        self.generators: Once[Callable[[jax.Array], Problem]] = Once()
-        self.shared: Once[Problem] = Once()
+        self.generators: dict[tuple[str, str], Callable[[jax.Array], Problem]] = {}
+        self.shared: dict[tuple[str, str], Problem] = {}
 
     def instances(self, choice: ProblemChoice, numbers: Iterable[int]) -> Problem:
         """Return the problem with a leading axis over the numbered instances."""
-        generate, _ = self.generators(choice.identity, lambda: jax.jit(jax.vmap(choice.make)))
-        return generate(keys_of(self.root, INSTANCE_STREAM, numbers))
+        if choice.identity not in self.generators:
+            self.generators[choice.identity] = jax.jit(jax.vmap(choice.make))
+        return self.generators[choice.identity](keys_of(self.root, INSTANCE_STREAM, numbers))
 
     def first_instance(self, choice: ProblemChoice) -> Problem:
         """Return instance 0, which all seeds share."""
-        make = lambda: jax.tree.map(lambda leaf: leaf[0], self.instances(choice, [0]))  # noqa: E731
-        return self.shared(choice.identity, make)[0]
+        if choice.identity not in self.shared:
+            self.shared[choice.identity] = jax.tree.map(lambda leaf: leaf[0], self.instances(choice, [0]))
+        return self.shared[choice.identity]
 
     def lanes(self, task: Task, seeds: list[int], settings: list[int]) -> Lanes:
         """Return the explicit data of the lanes of these seeds and of the settings with these numbers."""
         choice = task.problem
-        own = choice.instances != 1
+        own = choice.own_data
         problem = (
             self.instances(choice, [choice.instance_of(seed) for seed in seeds]) if own else self.first_instance(choice)
         )
@@ -70,7 +71,7 @@ def misstated(problem: Problem, task: Task) -> Problem:
 
 def shapes_of(task: Task, chunk: Chunk) -> Lanes:
     """Return the lanes of a chunk with shapes in place of arrays: nothing is computed, so any thread may ask."""
-    own = task.problem.instances != 1
+    own = task.problem.own_data
 
     def of_seeds(leaf: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((chunk.seeds, *leaf.shape) if own else leaf.shape, leaf.dtype)
@@ -86,7 +87,7 @@ def shapes_of(task: Task, chunk: Chunk) -> Lanes:
 
 def own_bytes(choice: ProblemChoice) -> int:
     """Return the bytes of data that each seed owns: 0 where all seeds share one instance."""
-    if choice.instances == 1:
+    if not choice.own_data:
         return 0
     return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(choice.shape))
 

@@ -145,6 +145,24 @@ def blocks(seeds: int, settings: int) -> Iterator[range]:
         yield range(first, min(first + length, seeds))
 
 
+def tasks_of(
+    problem: ProblemChoice,
+    method: Settings,
+    theorems: tuple[Theorem, ...],
+    seeds: int,
+    checkpoints: tuple[int, ...],
+    root: int,
+    dtype: str,
+) -> list[Task]:
+    """Return the tasks of one pair, a block of seeds each."""
+    parts = list(blocks(seeds, len(method.points)))
+    return [
+        Task(problem, method.algorithm, method.static, method.points, theorems, part, checkpoints, root, dtype,
+             code=method.code, sibling_seeds=len(parts[0]))
+        for part in parts
+    ]  # fmt: skip
+
+
 def check_numbers(seeds: int, steps: int, root: int) -> None:
     """Raise `UserError` for a number of seeds or steps, or a root, that has no meaning."""
     for name, number, least in (("seeds", seeds, 1), ("steps", steps, 0), ("seed", root, 0)):
@@ -177,12 +195,7 @@ def cross(request: Request, root: int, dtype: str) -> Plan:
             if reason:
                 skipped.append(Skipped(problem.label, method.algorithm.name, reason))
                 continue
-            parts = list(blocks(request.seeds, len(method.points)))
-            tasks += [
-                Task(problem, method.algorithm, method.static, method.points, theorems, seeds, checkpoints, root, dtype,
-                     code=method.code, sibling_seeds=len(parts[0]))
-                for seeds in parts
-            ]  # fmt: skip
+            tasks += tasks_of(problem, method, theorems, request.seeds, checkpoints, root, dtype)
     return Plan(tuple(tasks), tuple(skipped))
 
 

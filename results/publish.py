@@ -6,7 +6,7 @@ import pandas as pd
 
 from results.figures import DPI
 from results.schema import CLAIM, Group
-from results.tables import interval, lines_of, markdown, number
+from results.tables import LETTERS, interval, lines_of, markdown, number
 from results.trajectories import trajectories
 from results.verdicts import HELD, VIOLATED
 
@@ -24,7 +24,6 @@ RATE_COLUMNS = [
     "promised_rate",
 ]
 HEAD = ["theorem", "tightest on", "verdict", "worst measured/bound", "rate [95 %]", "promised", "control"]
-LETTERS = {"geometric": "q", "power": "p", "logarithmic": "C"}
 
 
 def tightest(table: pd.DataFrame) -> pd.DataFrame:

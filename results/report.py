@@ -16,10 +16,8 @@ from markupsafe import Markup, escape
 from results.figures import DPI, figures
 from results.schema import CLAIM, CONTROL, DIVERGED, Group
 from results.store import CannotWrite, merge, runs_frame
-from results.tables import interval, number, rates_table
+from results.tables import LETTERS, interval, number, rates_table
 from results.verdicts import ALPHA, HELD, INCONCLUSIVE, NOT_ADMITTED, VIOLATED, all_as_expected, verdicts
-
-LETTERS = {"geometric": "q", "power": "p", "logarithmic": "C"}
 
 
 def _headline(table: pd.DataFrame, groups: list[Group]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from results.verdicts import HELD, INCONCLUSIVE, NOT_ADMITTED, VIOLATED, rate_of
 
 COLOURS = {HELD: "green", VIOLATED: "red", INCONCLUSIVE: "yellow", NOT_ADMITTED: "bright_black"}
 MOST_SETTINGS = 6
+LETTERS = {"geometric": "q", "power": "p", "logarithmic": "C"}  # of the fitted parameter
 RATE_COLUMNS = [
     "theorem",
     "algorithm",
@@ -105,7 +106,7 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _rate(row: Any) -> str:
-    letter = {"geometric": "q", "power": "p", "logarithmic": "C"}.get(row.rate_model, "")
+    letter = LETTERS.get(row.rate_model, "")
     return f"{letter}={number(row.rate)} / {number(row.promised_rate)}" if letter else "–"
 
 

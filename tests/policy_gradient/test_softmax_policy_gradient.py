@@ -8,7 +8,7 @@ from policy_runs import trace
 
 from algorithms.metric import SUBOPTIMALITY, best
 from algorithms.policy_gradient.softmax_policy_gradient import MISMATCH, HParams, algorithm, global_rate, sharp
-from algorithms.recursions import descend
+from algorithms.recursions import descend_by
 from problems.decision import bandit, garnet
 
 KEY = jax.random.key(2)
@@ -21,7 +21,8 @@ def test_sharp_constant(A):
     def end(key):
         problem = garnet.make(key, S=3, A=A, gamma=0.8)
         hp = HParams(eta=1.5 * problem.constants.states * (1 - problem.constants.gamma) / problem.constants.R_c)
-        x = descend(problem, problem.init(key), hp.eta, T)
+        step = lambda _, x: descend_by(x, hp.eta, problem.grad(x))  # noqa: E731
+        x = jax.lax.fori_loop(0, T, step, problem.init(key))
         gap = SUBOPTIMALITY.measure(problem, x, None)
         return gap, sharp.bound(float(T), problem.constants, hp), sharp.admits(problem.constants, hp)
 
