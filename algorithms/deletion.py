@@ -11,17 +11,13 @@ share one run, which must be as long as the longest end.
   Descent-to-Delete     T        T + K  (from x_T)
   retraining            0        T      (from x_0)
 
-Sensitivities |u - v| (derived here; a = 2 eta G m/n, S(g, k) = 1 + g + ... + g^(k-1)):
-(1) |grad f_D - grad f_{D'}| = (m/n) |grad f_Z - grad f_{D'}| <= 2 G m/n, the regulariser cancels.
-(2) One step on f_{D'} is g-Lipschitz: g = 1 + eta L; g = 1 if convex and eta <= 2/L; g = 1 - eta mu if
-    mu-strongly convex and eta <= 2/(L+mu). Only f_{D'} need be in the class.
-(3) So l steps on D against l steps on D' end at most a S(g, l) apart, k joint steps on D' multiply by g^k.
-The noise is calibrated to a bound on |u - v|, never to the distance itself.
+The noise is calibrated to a bound on |u - v| (`algorithms.sensitivity`), never to the distance itself.
 
 A step is counted as one gradient, whole or on D': deleting costs the steps after the switch, K or T. The
 retraining beside it is measurement and is not counted.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -35,10 +31,8 @@ from jax import Array
 from algorithms.algorithm import refuse_unless
 from algorithms.gaussian_mechanism import indistinguishability, noise_multiplier
 from algorithms.metric import Metric
-from algorithms.recursions import descend_by, log_geometric_sum
-from problems.problem import Constants, Problem
-
-MARGIN = 1 + 1e-12  # a step size of exactly 2/L, after rounding
+from algorithms.recursions import descend_by
+from problems.problem import UNSTATED, Key, Problem
 
 
 @struct.dataclass
@@ -62,15 +56,18 @@ class HParams:
 class State:
     """x: the model u; retrained: v; t: steps done; u learns before `switch`, unlearns before `end`, then stands.
 
-    noise: standard normal, drawn once; start_gradient: |grad f_{D'}(x_0)|, known to whoever holds D'.
+    noise, retrained_noise: standard normal, drawn once, for publishing u and v; start: x_0;
+    start_gradient: |grad f_{D'}(x_0)|, known to whoever holds D'.
     """
 
     x: Any
     retrained: Any
+    start: Any
     t: Array
     switch: Array
     end: Array
     noise: Any
+    retrained_noise: Any
     sigma: Array
     epsilon: Array
     start_gradient: Array
@@ -98,6 +95,27 @@ def count(steps: Any) -> Array:
     return jnp.asarray(steps, jnp.int32)
 
 
+def begin(
+    problem: Problem, x0: Any, key: Key, hp: Any, switch: Array, end: Array, sensitivity: Callable[[Array], Array]
+) -> State:
+    """Return the start; `sensitivity(|grad f_{D'}(x_0)|)` is the declared bound on |u - v| that sigma hides."""
+    gradient = start_gradient(problem, x0)
+    noise, retrained_noise = (optax.tree.random_like(part, x0, jax.random.normal) for part in jax.random.split(key))
+    return State(
+        x=x0,
+        retrained=x0,
+        start=x0,
+        t=count(0),
+        switch=count(switch),
+        end=count(end),
+        noise=noise,
+        retrained_noise=retrained_noise,
+        sigma=hp.noise_scale * hp.noise_multiplier * sensitivity(gradient),
+        epsilon=jnp.asarray(hp.epsilon, float),
+        start_gradient=gradient,
+    )
+
+
 def choose(condition: Array, full: Problem, retained: Problem) -> Problem:
     """Return `full` where the condition holds, else `retained`: the same records, so that one gradient suffices.
 
@@ -123,54 +141,6 @@ def readout(state):
     return optax.tree.add_scale(state.x, state.sigma, state.noise)
 
 
-def disturbance(c: Constants, hp: Any) -> Array:
-    """Return a = 2 eta G m/n: what one step on D instead of D' adds to the distance."""
-    return 2 * hp.eta * c.G * c.forgotten / c.n
-
-
-def log_contraction(c: Constants, hp: Any) -> Array:
-    """Return log(1 - eta mu), kept finite where eta mu = 1 (an upper bound there)."""
-    return jnp.log1p(-jnp.minimum(hp.eta * c.mu_min, 1 - jnp.finfo(float).eps))
-
-
-def is_step(c: Constants, hp: Any) -> Array:
-    """Return whether eta > 0."""
-    return hp.eta > 0
-
-
-def is_noise_whole(c: Constants, hp: Any) -> Array:
-    """Return whether the noise is not scaled down."""
-    return hp.noise_scale >= 1
-
-
-def is_strongly_convex_step(c: Constants, hp: Any) -> Array:
-    """Return whether 0 < eta <= 2/(L + mu): a step contracts by 1 - eta mu."""
-    return (hp.eta > 0) & (hp.eta * (c.L_max + c.mu_min) <= 2 * MARGIN)
-
-
-def is_convex_step(c: Constants, hp: Any) -> Array:
-    """Return whether 0 < eta <= 2/L: a step does not expand."""
-    return (hp.eta > 0) & (hp.eta * c.L_max <= 2 * MARGIN)
-
-
-def strongly_convex_sensitivity(c: Constants, hp: Any, learned: Array, unlearned: Array) -> Array:
-    """Return g^unlearned a S(g, learned) with g = 1 - eta mu."""
-    log_g = log_contraction(c, hp)
-    return disturbance(c, hp) * jnp.exp(unlearned * log_g + log_geometric_sum(log_g, learned))
-
-
-def convex_sensitivity(c: Constants, hp: Any, learned: Array) -> Array:
-    """Return a * learned."""
-    return disturbance(c, hp) * learned
-
-
-def nonconvex_sensitivity(c: Constants, hp: Any, learned: Array, unlearned: Array) -> Array:
-    """Return g^unlearned a S(g, learned) with g = 1 + eta L."""
-    log_g = jnp.log1p(hp.eta * c.L_max)
-    log_bound = jnp.log(disturbance(c, hp)) + unlearned * log_g + log_geometric_sum(log_g, learned)
-    return jnp.exp(log_bound)
-
-
 def distance(problem: Problem, x: Any, state: State) -> Array:
     """Return |u - v|, before noise."""
     return optax.tree.norm(optax.tree.sub(state.x, state.retrained))
@@ -183,7 +153,8 @@ def magnitude(problem: Problem, x: Any, state: State) -> Array:
 
 def extent(problem: Problem, x: Any, state: State) -> Array:
     """Return |u| + |v| + |grad f_{D'}(x_0)|/L_max: also from x_0 = 0, the size of the points to come."""
-    return magnitude(problem, x, state) + state.start_gradient / problem.constants.L_max
+    L = problem.constants.L_max
+    return magnitude(problem, x, state) + (0.0 if L is UNSTATED else state.start_gradient / L)
 
 
 def privacy_spent(problem: Problem, x: Any, state: State) -> Array:

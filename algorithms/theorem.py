@@ -21,6 +21,7 @@ class Holds(enum.Enum):
     IN_EXPECTATION = "in expectation"  # the mean over seeds
     IN_MEDIAN = "in median"  # the median over seeds
     WITH_PROBABILITY = "with probability"  # the share of seeds beyond the bound, an upper one
+    AUDITED = "audited"  # the epsilon by which `metric` and `against` can be told apart, over all seeds of a setting
 
 
 class Kind(enum.Enum):
@@ -29,6 +30,7 @@ class Kind(enum.Enum):
     UPPER = "upper bound"
     EXACT = "exact law"  # from both sides, at every checkpoint
     ASYMPTOTIC = "asymptotic law"  # from both sides, at the last checkpoint
+    FINDING = "finding"  # an upper bound that is observed, not proven: the statement says on what
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,13 @@ class Theorem(Generic[H]):
     where the bound is a posteriori. A bound is NaN where the theorem claims nothing. `condition` is `admits` in words.
     `tolerance` is the relative accuracy that an EXACT or ASYMPTOTIC law itself promises, `slack` an absolute one
     (a law for a count is off by up to one step). WITH_PROBABILITY the bound holds at each checkpoint with at least
-    `probability` over seeds.
+    `probability` over seeds. An AUDITED theorem bounds the epsilon of (epsilon, delta)-indistinguishability of the
+    scores `metric` and `against`, delta being the hyper-parameter of that name, by what samples of both reveal.
+    `fewest_seeds` is how many runs it takes to say anything: with fewer the theorem is left out.
+    `certifies` names what a run is certified against (an adjacency) where this theorem admits it; empty for the others.
 
     Raises:
-        ValueError: `probability` is not in (0, 1], or it is asked of a law.
+        ValueError: `probability` is not in (0, 1], it is asked of a law, or an audit has nothing to compare with.
     """
 
     name: str
@@ -91,8 +96,13 @@ class Theorem(Generic[H]):
     tolerance: float = 0.0
     slack: float = 0.0
     probability: float = 1.0
+    against: Metric | None = None
+    fewest_seeds: int = 1
+    certifies: str = ""
 
     def __post_init__(self) -> None:
+        if (self.holds is Holds.AUDITED) != (self.against is not None):
+            raise ValueError(f"{self.name}: an audited theorem, and no other, compares its metric `against` another")
         if not 0 < self.probability <= 1:
             raise ValueError(f"{self.name}: probability must be in (0, 1], not {self.probability}")
         if self.holds is Holds.WITH_PROBABILITY and self.kind is not Kind.UPPER:

@@ -84,7 +84,7 @@ def sweep(
             for method in settings_choices(algorithm, grid or {}):
                 if reason := unfit(choice, method.algorithm):
                     raise UserError(f"{choice.label}: {reason}")
-                theorems = applicable(method.algorithm.theorems, choice)
+                theorems = applicable(method.algorithm.theorems, choice, seeds)
                 dtype = "float32" if x32 else "float64"
                 tasks += tasks_of(choice, method, theorems, seeds, log_spaced(steps, checkpoints), seed, dtype)
         machine = Machine()

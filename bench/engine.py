@@ -34,7 +34,8 @@ class Program:
     @property
     def recorded(self) -> tuple[Metric, ...]:
         """Return every metric that is written down, each once."""
-        return unique((*self.metrics, *(theorem.metric for theorem in self.theorems)))
+        compared = (theorem.against for theorem in self.theorems if theorem.against is not None)
+        return unique((*self.metrics, *(theorem.metric for theorem in self.theorems), *compared))
 
     @property
     def folded(self) -> tuple[Metric, ...]:

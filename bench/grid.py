@@ -132,9 +132,13 @@ def unfit(problem: ProblemChoice, algorithm: Algorithm) -> str:
     return f"{algorithm.name} requires {absent.name}, which {family.name} is not" if absent else ""
 
 
-def applicable(theorems: tuple[Theorem, ...], problem: ProblemChoice) -> tuple[Theorem, ...]:
-    """Return the theorems whose assumptions the problem's family has."""
-    return tuple(theorem for theorem in theorems if theorem.assumes in problem.family.regularity)
+def applicable(theorems: tuple[Theorem, ...], problem: ProblemChoice, seeds: int) -> tuple[Theorem, ...]:
+    """Return the theorems whose assumptions the problem's family has and that so many seeds can speak of."""
+    return tuple(
+        theorem
+        for theorem in theorems
+        if theorem.assumes in problem.family.regularity and seeds >= theorem.fewest_seeds
+    )
 
 
 def blocks(seeds: int, settings: int) -> Iterator[range]:
@@ -188,7 +192,7 @@ def cross(request: Request, root: int, dtype: str) -> Plan:
     for problem in problems:
         for method in methods:
             reason = unfit(problem, method.algorithm) or unstated(problem, method)
-            theorems = applicable(method.algorithm.theorems, problem)
+            theorems = applicable(method.algorithm.theorems, problem, request.seeds)
             if request.theorems:
                 theorems = tuple(theorem for theorem in theorems if theorem.name in request.theorems)
                 reason = reason or ("" if theorems else "none of the theorems asked for speaks of this pair")

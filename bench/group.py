@@ -12,9 +12,10 @@ from algorithms.theorem import Theorem
 from bench.compiler import Device
 from bench.grid import Task
 from bench.table import Table
+from problems.problem import Oracle
 from results.schema import CLAIM, CONTROL, DIVERGED, OK, Group, TheoremRecord
 
-KINDS = ("metrics", "bounds", "admitted", "floors", "hp", "calls")
+KINDS = ("metrics", "bounds", "admitted", "floors", "hp", "calls", "certified")
 
 
 def record_of(theorem: Theorem) -> TheoremRecord:
@@ -30,7 +31,25 @@ def record_of(theorem: Theorem) -> TheoremRecord:
         tolerance=theorem.tolerance,
         slack=theorem.slack,
         probability=theorem.probability,
+        against=theorem.against.name if theorem.against else "",
     )
+
+
+def certificates(task: Task, certified: np.ndarray) -> np.ndarray:
+    """Return what each lane is certified against, or why it is not; empty where the method deletes nothing."""
+    if Oracle.RETAIN not in task.algorithm.needs:
+        return np.full(len(certified), "", dtype=object)
+    certifying = [theorem for theorem in task.algorithm.theorems if theorem.certifies]
+    proven = [theorem for theorem in certifying if theorem.assumes in task.problem.family.regularity]
+    if not certifying:
+        reason = "nothing is proven about this method"
+    elif not proven:
+        absent = min((t.assumes & ~task.problem.family.regularity for t in certifying), key=len)
+        reason = f"{absent.name} is not proven for this problem"
+    else:
+        reason = "outside " + " and ".join(dict.fromkeys(theorem.condition for theorem in proven))
+    named = " and ".join(dict.fromkeys(theorem.certifies for theorem in proven))
+    return np.where(certified, f"certified: {named}", f"uncertified: {reason}").astype(object)
 
 
 @cache
@@ -64,6 +83,7 @@ def as_group(task: Task, table: Table, devices: tuple[Device, ...], facts: dict[
         "lane": np.arange(len(seeds)),
         **{f"hp_{name}": array for name, array in kinds["hp"].items()},
         **{f"hp_{name}": value for name, value in task.static.items()},
+        "certificate": certificates(task, kinds["certified"]["lane"]),
         "status": np.where(finite, OK, DIVERGED),
         "steps": task.steps,
         "dtype": task.dtype,

@@ -37,6 +37,9 @@ class Regularity(enum.Flag):
     DELETABLE = enum.auto()  # every record's data gradient is at most G and every record is L_max-smooth
     RETAINS_CONVEXITY = enum.auto()  # every record is convex, so that every retained set is
     RETAINS_STRONG_CONVEXITY = enum.auto()  # every record is mu_min-strongly convex
+    RETAINS_PL = enum.auto()  # the mean over the retained records is mu_pl_retained-PL with infimum f_star_retained
+    ATTAINS_DELETION = enum.auto()  # 1-D: |grad f_D - grad f_{D'}| = 2 G m/n and f'' = spread everywhere
+    TWO_BASINS = enum.auto()  # f_D and f_{D'}, from the start that is drawn, end in minima that lie `basins` apart
     SMOOTH_IN_WEIGHT = enum.auto()  # f(A, B) = ell(W0 + B A) with an L_weight-smooth ell >= ell_star
     TABULAR_MDP = enum.auto()  # minus the return of a softmax policy with one logit per state and action
     STRICT_SADDLE = enum.auto()  # the start is a saddle with known escape direction and rate
@@ -52,6 +55,7 @@ class Oracle(enum.Flag):
     WEIGHT_GRADIENT = enum.auto()
     TRUNCATE = enum.auto()
     ROLLOUT = enum.auto()
+    SUBSTITUTE = enum.auto()
 
 
 @struct.dataclass
@@ -68,6 +72,11 @@ class Constants:
     G: Scalar = UNSTATED  # upper bound on the norm of every record's data gradient, regulariser excluded
     n: Scalar = UNSTATED  # number of records
     forgotten: Scalar = UNSTATED  # number m of records to delete
+    mu_pl_retained: Scalar = UNSTATED  # Polyak-Lojasiewicz constant of f_{D'} (a lower bound counts)
+    f_star_retained: Scalar = UNSTATED  # infimum of f_{D'}
+    spread: Scalar = UNSTATED  # second derivative, the same everywhere: a step multiplies distances by |1 - eta spread|
+    basins: Scalar = UNSTATED  # distance between the minima that learning on D and on D' end in
+    dimension: Scalar = UNSTATED  # number of parameters d
     L_weight: Scalar = UNSTATED  # smoothness of ell as a function of the full weight
     ell_star: Scalar = UNSTATED  # a lower bound of ell over all full weights
     gamma: Scalar = UNSTATED  # discount factor
@@ -92,6 +101,9 @@ STATED_WITH: dict[Regularity, tuple[str, ...]] = {
     Regularity.FINITE_SUM: ("L_max", "sigma_star_sq", "n"),
     Regularity.DELETABLE: ("L_max", "G", "n", "forgotten"),
     Regularity.RETAINS_STRONG_CONVEXITY: ("mu_min",),
+    Regularity.RETAINS_PL: ("mu_pl_retained", "f_star_retained"),
+    Regularity.ATTAINS_DELETION: ("spread",),
+    Regularity.TWO_BASINS: ("basins",),
     Regularity.SMOOTH_IN_WEIGHT: ("L_weight", "ell_star"),
     Regularity.SOFTMAX_POLICY: ("gamma", "R_c", "r_mid", "score_sq", "fisher"),
     Regularity.TABULAR_MDP: ("states", "actions", "gap"),
@@ -128,12 +140,23 @@ class Policy(Generic[D, X]):
 
 
 @dataclass(frozen=True)
+class Deletion(Generic[D]):
+    """What a mean over records offers to unlearning; the last m of its n records are the ones to forget."""
+
+    retain: Callable[[D, Array | None], D]  # without the forgotten records, or without the last `deleted` of them
+    forget: Callable[[D], D]  # the forgotten records alone
+    rows: Callable[[D, Array], D]  # the records at `index` (b,), equally weighted: smaller data
+    count: Callable[[D], int]  # n, static
+    substitute: Callable[[D], D] | None = None  # the forgotten records replaced by others: n stays
+
+
+@dataclass(frozen=True)
 class Family(Generic[D, X]):
     """The pure functions that all instances of a problem share: hashable, so static under `jit`.
 
     `init(data, key)` draws a start, `value(data, x)` is the objective, `sample(data, key, b)` is a minibatch of `b`
-    records as smaller data, `retain(data)` the data without the forgotten records. Oracles that a family lacks
-    are None. `measures` are further quantities worth a column, by name: `(data, x) -> scalar`.
+    records as smaller data. Oracles that a family lacks are None. `measures` are further quantities worth a column,
+    by name: `(data, x) -> scalar`.
     """
 
     name: str
@@ -141,7 +164,7 @@ class Family(Generic[D, X]):
     init: Callable[[D, Key], X]
     value: Callable[[D, X], Scalar]
     sample: Callable[[D, Key, int], D] | None = None
-    retain: Callable[[D], D] | None = None
+    deletion: Deletion[D] | None = None
     factored: Factored[D, X] | None = None
     policy: Policy[D, X] | None = None
     measures: tuple[tuple[str, Callable[[D, X], Scalar]], ...] = ()
@@ -152,7 +175,8 @@ class Family(Generic[D, X]):
         offered = Oracle.GRADIENT
         for oracle, provider in (
             (Oracle.SAMPLE, self.sample),
-            (Oracle.RETAIN, self.retain),
+            (Oracle.RETAIN, self.deletion),
+            (Oracle.SUBSTITUTE, self.deletion and self.deletion.substitute),
             (Oracle.WEIGHT_GRADIENT, self.factored),
             (Oracle.TRUNCATE | Oracle.ROLLOUT, self.policy),
         ):
@@ -191,10 +215,33 @@ class Problem(Generic[D, X]):
         assert self.family.sample is not None
         return replace(self, data=self.family.sample(self.data, key, batch_size))
 
-    def retained(self) -> "Problem[D, X]":
-        """Return the problem without the forgotten records."""
-        assert self.family.retain is not None
-        return replace(self, data=self.family.retain(self.data))
+    @property
+    def deletion(self) -> Deletion[D]:
+        """Return the deletion oracles."""
+        assert self.family.deletion is not None
+        return self.family.deletion
+
+    def retained(self, deleted: Array | None = None) -> "Problem[D, X]":
+        """Return the problem on D': without the forgotten records, or without the last `deleted` of them (traced)."""
+        return replace(self, data=self.deletion.retain(self.data, deleted))
+
+    def forgotten(self) -> "Problem[D, X]":
+        """Return the problem on Z, the forgotten records alone."""
+        return replace(self, data=self.deletion.forget(self.data))
+
+    def substituted(self) -> "Problem[D, X]":
+        """Return the problem whose forgotten records are replaced by others."""
+        assert self.deletion.substitute is not None
+        return replace(self, data=self.deletion.substitute(self.data))
+
+    def rows(self, index: Array) -> "Problem[D, X]":
+        """Return the problem of the records at `index`, a minibatch (b,); the retained ones have index < n - m."""
+        return replace(self, data=self.deletion.rows(self.data, index))
+
+    @property
+    def records(self) -> int:
+        """Return the number n of records, static."""
+        return self.deletion.count(self.data)
 
     @property
     def policy(self) -> Policy[D, X]:

@@ -23,7 +23,7 @@ from results.schema import CONTROL, DIVERGED, Group, TheoremRecord
 
 EVERY_RUN, IN_EXPECTATION, IN_MEDIAN = "every run", "in expectation", "in median"
 WITH_PROBABILITY = "with probability"
-UPPER, ASYMPTOTIC = "upper bound", "asymptotic law"
+ONE_SIDED, ASYMPTOTIC = ("upper bound", "finding"), "asymptotic law"
 RELATIVE_ROUNDING = 1e-9
 BETS = (0.2, 0.5, 1.0)
 LEAST_SKEWNESS = -2.0  # an exponential's, against us: few seeds cannot show how skewed they are
@@ -89,7 +89,7 @@ def cells_of(group: Group, theorem: TheoremRecord) -> tuple[Cells, np.ndarray]:
     # a bound promises a finite number, so anything else is infinitely far off
     ratio = np.where(live & ~np.isfinite(value), np.inf, value / divisor)
     rounding = floor / divisor
-    two_sided = theorem.kind != UPPER
+    two_sided = theorem.kind not in ONE_SIDED
     leeway = np.maximum(theorem.tolerance, theorem.slack / divisor) if two_sided else 0.0
     return Cells(ratio, RELATIVE_ROUNDING + rounding + leeway, rounding, two_sided), admitted
 

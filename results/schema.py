@@ -5,14 +5,15 @@ one tree structure, one parquet file. On disk and in memory a group is wide (one
 the two tables that users see are tidy:
 
 `runs`, one row a lane
-    suite, role (`claim` or `control`), algorithm, problem, instance, seed, setting, lane, hp_* columns, status,
-    steps, dtype, device, chunk, compile_s, run_s, group.
+    suite, role (`claim` or `control`), algorithm, problem, instance, seed, setting, lane, hp_* columns, certificate,
+    status, steps, dtype, device, chunk, compile_s, run_s, group.
 `traces`, one row a lane x checkpoint x metric (x theorem about that metric)
     lane, group, step, oracle_calls, metric, value, theorem, bound, admitted, floor.
 
 `lane` numbers the lanes of one loaded frame and joins both tables. `status` is `ok`, or `diverged` where any metric
 at any checkpoint is NaN or infinite. A bound is NaN where its theorem claims nothing. `floor` is 100 eps times the
-magnitude of the numbers that the metric subtracts: bounds at or below it are not judged.
+magnitude of the numbers that the metric subtracts: bounds at or below it are not judged. `certificate` says against
+what an unlearning run is certified (`certified: ...`) or why it is not (`uncertified: ...`).
 """
 
 from dataclasses import dataclass, field
@@ -30,8 +31,9 @@ class TheoremRecord:
     """What verdicts need to know of a theorem, without the code that states it.
 
     `holds` is `every run`, `in expectation`, `in median` or `with probability`: then the bound holds at each checkpoint
-    with at least `probability` over seeds. `kind` is `upper bound`, `exact law` or `asymptotic law`; `tolerance`
-    (relative) and `slack` (absolute) are what an exact or asymptotic law itself allows.
+    with at least `probability` over seeds; or `audited`: `metric` and `against` are scores of published models, the
+    bound is the epsilon that they may reveal. `kind` is `upper bound`, `finding` (an upper bound observed, not proven),
+    `exact law` or `asymptotic law`; `tolerance` (relative) and `slack` (absolute) are what a law itself allows.
     """
 
     name: str
@@ -44,6 +46,7 @@ class TheoremRecord:
     tolerance: float = 0.0
     slack: float = 0.0
     probability: float = 1.0
+    against: str = ""
 
 
 @dataclass(frozen=True)

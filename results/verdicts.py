@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from results import rates
-from results.checks import EVERY_RUN, IN_EXPECTATION, UPPER, Finding, judge
+from results.checks import EVERY_RUN, IN_EXPECTATION, ONE_SIDED, Finding, judge
 from results.schema import CLAIM, CONTROL, Group, TheoremRecord
 from results.settings import labels
 from results.store import merge
@@ -186,7 +186,7 @@ def _conclusion(theorem: TheoremRecord, findings: list[Finding], p_value: float,
         return HELD
     cells = sum(finding.cells for finding in judged) * rows
     bounded = all(finding.least_p * cells <= alpha for finding in judged)
-    return HELD if theorem.kind != UPPER and bounded else INCONCLUSIVE
+    return HELD if theorem.kind not in ONE_SIDED and bounded else INCONCLUSIVE
 
 
 def _holm(p_values: list[float], alpha: float) -> list[float]:

@@ -4,7 +4,7 @@ Source: Neel, Roth & Sharifi-Malvajerdi (2021), arXiv:2007.02923. The run of `al
 for T steps and then turns to D'; retraining has T steps too and stays at v_T. Nothing is proven outside
 strong convexity: there D2D is plain fine-tuning and publishes without noise.
 
-Sensitivity (derived here from (1)-(3) of `algorithms.deletion`, g = 1 - eta mu), k = t - T steps after the turn:
+Sensitivity (derived here from (1)-(3) of `algorithms.sensitivity`, g = 1 - eta mu), k = t - T steps after the turn:
 |u_{T+k} - v_T| <= |u_{T+k} - v_{T+k}| + |v_{T+k} - v_T|, were retraining to go on. The first term is <= g^k a S(g, T)
 by (3). In the second, every step of retraining is at most g times as long as the one before, the first
 eta |grad f_{D'}(x_0)|, so it is <= g^T eta S(g, k) |grad f_{D'}(x_0)|. That norm belongs to D' alone, so both
@@ -13,9 +13,7 @@ published points may scale their noise with it. Never above the usual bound thro
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 from algorithms.algorithm import Algorithm
@@ -25,19 +23,19 @@ from algorithms.deletion import (
     SENSITIVITY,
     START_GRADIENT,
     HParams,
-    State,
-    count,
-    is_noise_whole,
-    is_strongly_convex_step,
-    log_contraction,
+    begin,
     prepare,
     readout,
-    start_gradient,
     step,
-    strongly_convex_sensitivity,
 )
 from algorithms.metric import VALUE
 from algorithms.recursions import log_geometric_sum
+from algorithms.sensitivity import (
+    is_noise_whole,
+    is_strongly_convex_step,
+    log_contraction,
+    strongly_convex_sensitivity,
+)
 from algorithms.theorem import Control, Source, Theorem
 from problems.problem import Constants, Oracle, Problem, Regularity
 
@@ -71,18 +69,7 @@ def declared_sensitivity(problem: Problem, hp: Any, start_gradient: Array) -> Ar
 
 
 def init(problem, x0, key, hp):
-    gradient = start_gradient(problem, x0)
-    return State(
-        x=x0,
-        retrained=x0,
-        t=count(0),
-        switch=count(hp.T),
-        end=count(hp.T + hp.K),
-        noise=optax.tree.random_like(key, x0, jax.random.normal),
-        sigma=hp.noise_scale * hp.noise_multiplier * declared_sensitivity(problem, hp, gradient),
-        epsilon=jnp.asarray(hp.epsilon, float),
-        start_gradient=gradient,
-    )
+    return begin(problem, x0, key, hp, hp.T, hp.T + hp.K, lambda gradient: declared_sensitivity(problem, hp, gradient))
 
 
 strongly_convex = Theorem(
@@ -118,6 +105,7 @@ certificate = Theorem(
         problem="tight_deletion[curvature=1.0]",
         setting="eta=0.05,noise_scale=0.5",
     ),
+    certifies="deletion of m records, n -> n - m",
 )
 
 algorithm = Algorithm(
@@ -128,7 +116,6 @@ algorithm = Algorithm(
     step=step,
     readout=readout,
     needs=Oracle.GRADIENT | Oracle.RETAIN,
-    requires=Regularity.DELETABLE,
     prepare=prepare,
     metrics=(SENSITIVITY, PRIVACY_SPENT, PUBLISHED_DISTANCE, VALUE),
     theorems=(strongly_convex, certificate),

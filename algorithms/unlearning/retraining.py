@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
-import optax
 
 from algorithms.algorithm import Algorithm
 from algorithms.deletion import (
@@ -16,16 +15,14 @@ from algorithms.deletion import (
     PUBLISHED_DISTANCE,
     SENSITIVITY,
     HParams,
-    State,
-    count,
+    begin,
     readout,
-    start_gradient,
     step,
 )
 from algorithms.deletion import prepare as prepare_deletion
 from algorithms.metric import VALUE
 from algorithms.theorem import Source
-from problems.problem import Oracle, Regularity
+from problems.problem import Oracle
 
 
 def prepare(hp: Any) -> Any:
@@ -34,17 +31,7 @@ def prepare(hp: Any) -> Any:
 
 
 def init(problem, x0, key, hp):
-    return State(
-        x=x0,
-        retrained=x0,
-        t=count(0),
-        switch=count(0),
-        end=count(hp.T),
-        noise=optax.tree.zeros_like(x0),
-        sigma=jnp.zeros(()),
-        epsilon=jnp.asarray(hp.epsilon, float),
-        start_gradient=start_gradient(problem, x0),
-    )
+    return begin(problem, x0, key, hp, jnp.zeros(()), hp.T, jnp.zeros_like)
 
 
 algorithm = Algorithm(
@@ -55,7 +42,6 @@ algorithm = Algorithm(
     step=step,
     readout=readout,
     needs=Oracle.GRADIENT | Oracle.RETAIN,
-    requires=Regularity.DELETABLE,
     prepare=prepare,
     metrics=(SENSITIVITY, PRIVACY_SPENT, PUBLISHED_DISTANCE, VALUE),
 )

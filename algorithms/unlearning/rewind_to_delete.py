@@ -2,16 +2,15 @@
 
 Source: Mu & Klabjan (2024), arXiv:2409.09778. The run of `algorithms.deletion` that learns for T - K steps and
 then turns to D': what learning would have done after step T - K is thrown away. After t steps, l = min(t, T-K) of
-them on D and k = t - l <= K on D', (3) there gives |u_t - v_t| <= g^k a S(g, l); t = T is the theorem. The
-nonconvex bound is never above the published form (`source_sensitivity`). sigma is calibrated to the tightest
-of the classes that the records are declared to be in and the step size admits.
+them on D and k = t - l <= K on D', (3) of `algorithms.sensitivity` gives |u_t - v_t| <= g^k a S(g, l); t = T is the
+theorem. The nonconvex bound is never above the published form (`source_sensitivity`). sigma is calibrated to the
+tightest of the classes that the records are declared to be in and the step size admits. Sequential requests always
+rewind to the same x_{T-K}: the bound is that of all m records requested so far.
 """
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 from algorithms.algorithm import Algorithm, refuse_unless
@@ -20,22 +19,22 @@ from algorithms.deletion import (
     PUBLISHED_DISTANCE,
     SENSITIVITY,
     HParams,
-    State,
+    begin,
+    readout,
+    step,
+)
+from algorithms.deletion import prepare as prepare_deletion
+from algorithms.metric import VALUE
+from algorithms.sensitivity import (
     convex_sensitivity,
-    count,
     disturbance,
     is_convex_step,
     is_noise_whole,
     is_step,
     is_strongly_convex_step,
     nonconvex_sensitivity,
-    readout,
-    start_gradient,
-    step,
     strongly_convex_sensitivity,
 )
-from algorithms.deletion import prepare as prepare_deletion
-from algorithms.metric import VALUE
 from algorithms.theorem import Control, Source, Theorem
 from problems.problem import Constants, Oracle, Problem, Regularity
 
@@ -61,8 +60,10 @@ def steps_on(t: Array, hp: Any) -> tuple[Array, Array]:
 
 
 def declared_sensitivity(problem: Problem, hp: Any) -> Array:
-    """Return the tightest bound on |u_T - v_T| that the declared regularity and the step size admit."""
+    """Return the tightest bound on |u_T - v_T| that regularity and step size admit, 0 where none is proven."""
     c, regularity, learned = problem.constants, problem.family.regularity, hp.T - hp.K
+    if Regularity.DELETABLE not in regularity:
+        return jnp.zeros(())
     bound = nonconvex_sensitivity(c, hp, learned, hp.K)
     if Regularity.RETAINS_CONVEXITY in regularity:
         bound = jnp.where(is_convex_step(c, hp), convex_sensitivity(c, hp, learned), bound)
@@ -81,23 +82,13 @@ def source_sensitivity(c: Constants, hp: Any) -> Array:
 
 
 def init(problem, x0, key, hp):
-    return State(
-        x=x0,
-        retrained=x0,
-        t=count(0),
-        switch=count(hp.T - hp.K),
-        end=count(hp.T),
-        noise=optax.tree.random_like(key, x0, jax.random.normal),
-        sigma=hp.noise_scale * hp.noise_multiplier * declared_sensitivity(problem, hp),
-        epsilon=jnp.asarray(hp.epsilon, float),
-        start_gradient=start_gradient(problem, x0),
-    )
+    return begin(problem, x0, key, hp, hp.T - hp.K, hp.T, lambda _: declared_sensitivity(problem, hp))
 
 
 strongly_convex = Theorem(
     name="rewind_to_delete_strongly_convex",
     statement="|u_t - v_t| <= (2Gm/(n mu)) (g^k - g^t), g = 1 - eta mu, k = max(t - (T-K), 0), t <= T",
-    source=Source("derived here", 2026, SOURCE.title, "algorithms/deletion.py, (1)-(3)"),
+    source=Source("derived here", 2026, SOURCE.title, "algorithms/sensitivity.py, (1)-(3)"),
     assumes=Regularity.DELETABLE | Regularity.RETAINS_STRONG_CONVEXITY,
     metric=SENSITIVITY,
     given=(),
@@ -115,7 +106,7 @@ strongly_convex = Theorem(
 convex = Theorem(
     name="rewind_to_delete_convex",
     statement="|u_t - v_t| <= 2 eta G m min(t, T-K)/n, t <= T",
-    source=Source("derived here", 2026, SOURCE.title, "algorithms/deletion.py, (1)-(3)"),
+    source=Source("derived here", 2026, SOURCE.title, "algorithms/sensitivity.py, (1)-(3)"),
     assumes=Regularity.DELETABLE | Regularity.RETAINS_CONVEXITY,
     metric=SENSITIVITY,
     given=(),
@@ -133,7 +124,7 @@ convex = Theorem(
 nonconvex = Theorem(
     name="rewind_to_delete_nonconvex",
     statement="|u_t - v_t| <= (2Gm/(n L)) (g^t - g^k), g = 1 + eta L, k = max(t - (T-K), 0), t <= T",
-    source=Source("derived here", 2026, SOURCE.title, "algorithms/deletion.py, (1)-(3); sharper than the source's"),
+    source=Source("derived here", 2026, SOURCE.title, "algorithms/sensitivity.py, (1)-(3); sharper than the source's"),
     assumes=Regularity.DELETABLE,
     metric=SENSITIVITY,
     given=(),
@@ -163,6 +154,7 @@ certificate = Theorem(
         problem="tight_deletion[curvature=1.0]",
         setting="eta=0.05,noise_scale=0.5",
     ),
+    certifies="deletion of m records, n -> n - m",
 )
 
 algorithm = Algorithm(
@@ -173,7 +165,6 @@ algorithm = Algorithm(
     step=step,
     readout=readout,
     needs=Oracle.GRADIENT | Oracle.RETAIN,
-    requires=Regularity.DELETABLE,
     prepare=prepare,
     metrics=(SENSITIVITY, PRIVACY_SPENT, PUBLISHED_DISTANCE, VALUE),
     theorems=(strongly_convex, convex, nonconvex, certificate),

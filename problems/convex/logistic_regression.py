@@ -22,6 +22,7 @@ from jax import Array
 from problems.linear_model import Design, link, matvec
 from problems.minimiser import newton
 from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.records import deletion, equal_weights, kept_mask, sampler
 
 
 @struct.dataclass
@@ -50,15 +51,15 @@ def penalised(data: Data, margin: Array, x: Array) -> Array:
     return data.weight @ loss(margin) + 0.5 * data.l2 * (x @ x)
 
 
-def sample(data: Data, key: Array, batch_size: int) -> Data:
-    records = jnp.count_nonzero(data.weight)  # retained ones come first
-    index = jax.random.randint(key, (batch_size,), 0, records)
-    weight = jnp.full_like(data.weight, 1 / batch_size, shape=(batch_size,))
-    return replace(data, design=data.design.rows(index), weight=weight, kept=data.kept[index])
+def rows(data: Data, index: Array) -> Data:
+    return replace(
+        data, design=data.design.rows(index), weight=equal_weights(data.weight, len(index)), kept=data.kept[index]
+    )
 
 
-def retain(data: Data) -> Data:
-    return replace(data, weight=data.kept / jnp.sum(data.kept))
+def substitute(data: Data) -> Data:
+    sign = 2 * data.kept - 1  # a forgotten record's label is turned
+    return replace(data, design=Design.of(sign[:, None] * data.design.A))
 
 
 LOGISTIC = Family(
@@ -72,8 +73,8 @@ LOGISTIC = Family(
     | Regularity.RETAINS_CONVEXITY,
     init=init,
     value=value,
-    sample=sample,
-    retain=retain,
+    sample=sampler(rows),
+    deletion=deletion(rows, substitute),
 )
 
 RIDGE_LOGISTIC = replace(
@@ -95,11 +96,11 @@ def make(
         l2 > 0 or data == "synthetic",
         f"data = {data}, l2 = 0: real data can be separable, without a minimiser; set l2 > 0",
     )
-    rows = synthetic(key, n, d) if data == "synthetic" else jax.random.permutation(key, real(data))
-    require(0 < forgotten < len(rows), f"forgotten = {forgotten}: between 1 and n - 1 = {len(rows) - 1} records")
-    rows = rows / jnp.sqrt(jnp.max(jnp.sum(rows**2, axis=1)))
-    kept = (jnp.arange(len(rows)) < len(rows) - forgotten).astype(rows.dtype)
-    instance = Data(Design.of(rows), jnp.full_like(kept, 1 / len(rows)), kept, jnp.asarray(l2, rows.dtype))
+    A = synthetic(key, n, d) if data == "synthetic" else jax.random.permutation(key, real(data))
+    require(0 < forgotten < len(A), f"forgotten = {forgotten}: between 1 and n - 1 = {len(A) - 1} records")
+    A = A / jnp.sqrt(jnp.max(jnp.sum(A**2, axis=1)))
+    kept = kept_mask(len(A), forgotten)
+    instance = Data(Design.of(A), jnp.full_like(kept, 1 / len(A)), kept, jnp.asarray(l2, A.dtype))
     family = RIDGE_LOGISTIC if l2 > 0 else LOGISTIC
     return Problem(family, instance, *constants(instance, forgotten, strongly_convex=l2 > 0))
 
@@ -120,6 +121,7 @@ def constants(data: Data, forgotten: int, strongly_convex: bool) -> tuple[Consta
         G=jnp.ones_like(l2),
         n=jnp.full_like(l2, n),
         forgotten=jnp.full_like(l2, forgotten),
+        dimension=jnp.full_like(l2, d),
     )
     return (replace(known, mu=l2, mu_pl=l2, mu_min=l2) if strongly_convex else known), x_star
 

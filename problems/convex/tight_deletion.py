@@ -12,12 +12,12 @@ Source: derived here.
 
 from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
 from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.records import deletion, equal_weights, kept_mask, sampler
 
 
 @struct.dataclass
@@ -38,24 +38,21 @@ def value(data: Data, x: Array) -> Array:
     return 0.5 * data.curvature * (x @ x) + (data.weight @ data.c) * jnp.sum(x)
 
 
-def sample(data: Data, key: Array, batch_size: int) -> Data:
-    records = jnp.count_nonzero(data.weight)  # retained ones come first
-    index = jax.random.randint(key, (batch_size,), 0, records)
-    weight = jnp.full_like(data.weight, 1 / batch_size, shape=(batch_size,))
-    return Data(data.c[index], weight, data.kept[index], data.curvature)
+def rows(data: Data, index: Array) -> Data:
+    return Data(data.c[index], equal_weights(data.weight, len(index)), data.kept[index], data.curvature)
 
 
-def retain(data: Data) -> Data:
-    return replace(data, weight=data.kept / jnp.sum(data.kept))
+def substitute(data: Data) -> Data:
+    return replace(data, c=jnp.where(data.kept > 0, data.c, -data.c))
 
 
 CONCAVE = Family(
     name="tight_deletion",
-    regularity=Regularity.SMOOTH | Regularity.QUADRATIC | Regularity.DELETABLE,
+    regularity=Regularity.SMOOTH | Regularity.QUADRATIC | Regularity.DELETABLE | Regularity.ATTAINS_DELETION,
     init=init,
     value=value,
-    sample=sample,
-    retain=retain,
+    sample=sampler(rows),
+    deletion=deletion(rows, substitute),
 )
 
 LINEAR = replace(CONCAVE, regularity=CONCAVE.regularity | Regularity.CONVEX | Regularity.RETAINS_CONVEXITY)
@@ -77,7 +74,7 @@ def make(
     """Return the instance, the same for every key: strongly convex, linear or concave by `curvature`."""
     require(0 < forgotten < n, f"forgotten = {forgotten}: between 1 and n - 1 = {n - 1} records")
     require(G > 0, f"G = {G}: records need a gradient to differ in")
-    kept = jnp.where(jnp.arange(n) < n - forgotten, 1.0, 0.0)
+    kept = kept_mask(n, forgotten)
     data = Data(G * (2 * kept - 1), jnp.full(n, 1 / n), kept, jnp.asarray(curvature, float))
     L = jnp.asarray(abs(curvature) if curvature else 1.0, float)
     known = Constants(
@@ -86,6 +83,8 @@ def make(
         G=jnp.asarray(G, float),
         n=jnp.asarray(n, float),
         forgotten=jnp.asarray(forgotten, float),
+        spread=jnp.asarray(curvature, float),
+        dimension=jnp.ones(()),
     )
     if curvature <= 0:
         return Problem(LINEAR if curvature == 0 else CONCAVE, data, known)

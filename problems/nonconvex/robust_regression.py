@@ -10,7 +10,6 @@ Source: Geman & McClure (1987), Statistical methods for tomographic image recons
 """
 
 import math
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +18,7 @@ from jax import Array
 
 from problems.linear_model import Design, link, matvec
 from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.records import deletion, equal_weights, kept_mask, sampler
 
 
 @struct.dataclass
@@ -42,15 +42,8 @@ def value(data: Data, x: Array) -> Array:
     return data.weight @ loss(matvec(data.design, x) - data.b)
 
 
-def sample(data: Data, key: Array, batch_size: int) -> Data:
-    records = jnp.count_nonzero(data.weight)  # retained ones come first
-    index = jax.random.randint(key, (batch_size,), 0, records)
-    weight = jnp.full_like(data.weight, 1 / batch_size, shape=(batch_size,))
-    return Data(data.design.rows(index), data.b[index], weight, data.kept[index])
-
-
-def retain(data: Data) -> Data:
-    return replace(data, weight=data.kept / jnp.sum(data.kept))
+def rows(data: Data, index: Array) -> Data:
+    return Data(data.design.rows(index), data.b[index], equal_weights(data.weight, len(index)), data.kept[index])
 
 
 ROBUST_REGRESSION = Family(
@@ -62,8 +55,8 @@ ROBUST_REGRESSION = Family(
     | Regularity.DELETABLE,
     init=init,
     value=value,
-    sample=sample,
-    retain=retain,
+    sample=sampler(rows),
+    deletion=deletion(rows),
 )
 
 
@@ -76,7 +69,7 @@ def make(key: Array, *, n: int = 500, d: int = 20, forgotten: int = 10) -> Probl
     A = jax.random.normal(row_key, (n, d))
     A = A / jnp.sqrt(jnp.max(jnp.sum(A**2, axis=1)))
     x_star = jax.random.normal(star_key, (d,))
-    kept = jnp.where(jnp.arange(n) < n - forgotten, 1.0, 0.0)
+    kept = kept_mask(n, forgotten)
     constants = Constants(
         L=jnp.linalg.eigvalsh(A.T @ A / n)[-1],
         f_star=jnp.zeros(()),
@@ -85,6 +78,7 @@ def make(key: Array, *, n: int = 500, d: int = 20, forgotten: int = 10) -> Probl
         G=jnp.asarray(3 * math.sqrt(3) / 16),
         n=jnp.asarray(n, float),
         forgotten=jnp.asarray(forgotten, float),
+        dimension=jnp.asarray(d, float),
     )
     data = Data(Design.of(A), A @ x_star, jnp.full(n, 1 / n), kept)
     return Problem(ROBUST_REGRESSION, data, constants, x_star)

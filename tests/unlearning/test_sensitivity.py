@@ -13,9 +13,8 @@ from algorithms.deletion import (
     SENSITIVITY,
     HParams,
     choose,
-    nonconvex_sensitivity,
-    strongly_convex_sensitivity,
 )
+from algorithms.sensitivity import nonconvex_sensitivity, strongly_convex_sensitivity
 from algorithms.unlearning import descent_to_delete, retraining, rewind_to_delete
 from algorithms.unlearning.rewind_to_delete import source_sensitivity
 from problems.convex import logistic_regression, tight_deletion

@@ -1,0 +1,68 @@
+"""How far apart deletion can leave two runs: the sensitivities |u - v| that certificates rest on, in log space.
+
+Derived here; a = 2 eta G m/n is the disturbance of one step, S(g, k) = 1 + g + ... + g^(k-1):
+(1) |grad f_D - grad f_{D'}| = (m/n) |grad f_Z - grad f_{D'}| <= 2 G m/n, the regulariser cancels.
+(2) One step on f_{D'} is g-Lipschitz: g = 1 + eta L; g = 1 if convex and eta <= 2/L; g = 1 - eta mu if
+    mu-strongly convex and eta <= 2/(L+mu). Only f_{D'} need be in the class.
+(3) So l steps on D against l steps on D' end at most a S(g, l) apart, k joint steps on D' multiply by g^k.
+The same holds where the m forgotten records are replaced by others instead of deleted: then too the gradient of the
+mean moves by at most 2 G m/n. `c` are the constants, `hp` any record of hyper-parameters with a step size `eta`.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from algorithms.recursions import log_geometric_sum
+from problems.problem import Constants
+
+MARGIN = 1 + 1e-12  # a step size of exactly 2/L, after rounding
+
+
+def disturbance(c: Constants, hp: Any) -> Array:
+    """Return a = 2 eta G m/n: what one step on D instead of D' adds to the distance."""
+    return 2 * hp.eta * c.G * c.forgotten / c.n
+
+
+def log_contraction(c: Constants, hp: Any) -> Array:
+    """Return log(1 - eta mu), kept finite where eta mu = 1 (an upper bound there)."""
+    return jnp.log1p(-jnp.minimum(hp.eta * c.mu_min, 1 - jnp.finfo(float).eps))
+
+
+def is_step(c: Constants, hp: Any) -> Array:
+    """Return whether eta > 0."""
+    return hp.eta > 0
+
+
+def is_noise_whole(c: Constants, hp: Any) -> Array:
+    """Return whether the noise is not scaled down."""
+    return hp.noise_scale >= 1
+
+
+def is_strongly_convex_step(c: Constants, hp: Any) -> Array:
+    """Return whether 0 < eta <= 2/(L + mu): a step contracts by 1 - eta mu."""
+    return (hp.eta > 0) & (hp.eta * (c.L_max + c.mu_min) <= 2 * MARGIN)
+
+
+def is_convex_step(c: Constants, hp: Any) -> Array:
+    """Return whether 0 < eta <= 2/L: a step does not expand."""
+    return (hp.eta > 0) & (hp.eta * c.L_max <= 2 * MARGIN)
+
+
+def strongly_convex_sensitivity(c: Constants, hp: Any, learned: Array, unlearned: Array) -> Array:
+    """Return g^unlearned a S(g, learned) with g = 1 - eta mu."""
+    log_g = log_contraction(c, hp)
+    return disturbance(c, hp) * jnp.exp(unlearned * log_g + log_geometric_sum(log_g, learned))
+
+
+def convex_sensitivity(c: Constants, hp: Any, learned: Array) -> Array:
+    """Return a * learned."""
+    return disturbance(c, hp) * learned
+
+
+def nonconvex_sensitivity(c: Constants, hp: Any, learned: Array, unlearned: Array) -> Array:
+    """Return g^unlearned a S(g, learned) with g = 1 + eta L."""
+    log_g = jnp.log1p(hp.eta * c.L_max)
+    log_bound = jnp.log(disturbance(c, hp)) + unlearned * log_g + log_geometric_sum(log_g, learned)
+    return jnp.exp(log_bound)
