@@ -31,6 +31,12 @@ class Sweep:
 
         return frame(merge(self.groups))
 
+    def certificates(self) -> pd.DataFrame:
+        """Return one row a setting of the unlearning methods: certified against what, or why not (`certificate`)."""
+        from results.certificates import certificates
+
+        return certificates(self.groups)
+
     def verdicts(self) -> pd.DataFrame:
         """Return the verdict table of the theorems that speak of this sweep."""
         from results.verdicts import verdicts

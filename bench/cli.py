@@ -52,7 +52,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="SELECTOR",
         help="likewise, or file.py[eta=0.1]",
     )
-    run.add_argument("-t", "--theorem", action="append", default=[], metavar="NAME", help="judge only these theorems")
+    run.add_argument(
+        "-t",
+        "--theorem",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="judge only these theorems; a claim of the suite by its id",
+    )
     run.add_argument("--seeds", type=int, metavar="N", help="seeds a setting, instead of the suite's")
     run.add_argument("--steps", type=int, metavar="T", help="steps a lane, instead of the suite's")
     run.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: runs/SUITE)")

@@ -141,6 +141,14 @@ def applicable(theorems: tuple[Theorem, ...], problem: ProblemChoice, seeds: int
     )
 
 
+def silence(theorems: tuple[Theorem, ...], request: Request) -> str:
+    """Return why none of the theorems asked for is judged on a pair."""
+    for theorem in theorems:
+        if theorem.name in request.theorems and theorem.fewest_seeds > request.seeds:
+            return f"{theorem.name} takes at least {theorem.fewest_seeds} seeds, not {request.seeds}"
+    return "none of the theorems asked for speaks of this pair"
+
+
 def blocks(seeds: int, settings: int) -> Iterator[range]:
     """Yield the blocks of seeds, of one length but for the last, as many a block as fill one task."""
     count = ceil(seeds / max(1, LANES_A_TASK // settings))
@@ -195,7 +203,7 @@ def cross(request: Request, root: int, dtype: str) -> Plan:
             theorems = applicable(method.algorithm.theorems, problem, request.seeds)
             if request.theorems:
                 theorems = tuple(theorem for theorem in theorems if theorem.name in request.theorems)
-                reason = reason or ("" if theorems else "none of the theorems asked for speaks of this pair")
+                reason = reason or ("" if theorems else silence(method.algorithm.theorems, request))
             if reason:
                 skipped.append(Skipped(problem.label, method.algorithm.name, reason))
                 continue

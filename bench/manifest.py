@@ -65,11 +65,11 @@ def load(folder: Path) -> tuple[list[Group], int]:
     there = [path for path in paths if path.exists()]
     if not there:
         raise store.NoResults(f"{folder}: no group of the last command is finished; run it again")
-    suite = str(manifest.configuration.get("suite", ""))
-    return [of_command(store.read(path), suite, manifest.skipped) for path in there], len(paths) - len(there)
+    return [of_command(store.read(path), manifest) for path in there], len(paths) - len(there)
 
 
-def of_command(group: Group, suite: str, skipped: list[dict[str, str]]) -> Group:
+def of_command(group: Group, manifest: Manifest) -> Group:
     """Return the group as the last command's: another suite may have computed it first."""
-    told = {**group.description, "suite": suite, "skipped": skipped}
+    suite, claims = str(manifest.configuration.get("suite", "")), manifest.configuration.get("claims", [])
+    told = {**group.description, "suite": suite, "skipped": manifest.skipped, "claims": claims}
     return replace(group, runs=group.runs.assign(suite=suite), description=told)

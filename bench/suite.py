@@ -19,11 +19,15 @@ LISTS = ("problems", "algorithms", "theorems")
 
 @dataclass(frozen=True)
 class Suite:
-    """A named list of what to cross: `runs` holds the lists and numbers of each `[[run]]`, defaults filled in."""
+    """A named list of what to cross: `runs` holds the lists and numbers of each `[[run]]`, defaults filled in.
+
+    `claims` are statements in a reader's words, each with the theorems that put it to the test: id, says, theorems.
+    """
 
     name: str
     summary: str
     runs: tuple[dict[str, Any], ...]
+    claims: tuple[dict[str, Any], ...] = ()
 
     def requests(self) -> "tuple[Request, ...]":
         """Return the suite as requests."""
@@ -48,7 +52,7 @@ def read_suite(path: Path) -> Suite:
         raise UserError(f"cannot read the suite {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not TOML: {error}") from None
-    check_keys(path, "the suite", content, {"summary", "run", *NUMBERS})
+    check_keys(path, "the suite", content, {"summary", "run", "claim", *NUMBERS})
     runs = content.get("run")
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
         raise UserError(f"{path}: key 'run': write at least one [[run]] table with problems and algorithms")
@@ -57,7 +61,24 @@ def read_suite(path: Path) -> Suite:
         name=path.stem,
         summary=str(content.get("summary", "")),
         runs=tuple(defaults | checked_run(path, f"[[run]] number {i}", run) for i, run in enumerate(runs, 1)),
+        claims=checked_claims(path, content.get("claim", [])),
     )
+
+
+def checked_claims(path: Path, claims: Any) -> tuple[dict[str, Any], ...]:
+    """Return the `[[claim]]` tables: an id, what it says, and the theorems that put it to the test."""
+    if not isinstance(claims, list):
+        raise UserError(f"{path}: key 'claim': write [[claim]] tables with id, says and theorems")
+    for i, claim in enumerate(claims, 1):
+        where = f"[[claim]] number {i}"
+        check_keys(path, where, claim, {"id", "says", "theorems"})
+        for key in ("id", "says"):
+            if not isinstance(claim.get(key), str) or not claim[key]:
+                raise UserError(f"{path}: {where}: key '{key}': write a text")
+        theorems = claim.get("theorems")
+        if not isinstance(theorems, list) or not theorems or not all(isinstance(name, str) for name in theorems):
+            raise UserError(f"{path}: {where}: key 'theorems': write a list of names")
+    return tuple(claims)
 
 
 def check_keys(path: Path, where: str, table: dict[str, Any], known: set[str]) -> None:
@@ -139,6 +160,28 @@ def narrow(suite: Suite, problems: list[str], algorithms: list[str]) -> Suite:
             runs.append(run | left)
     if not runs:
         raise UserError(f"the suite {suite.name} has no run with {', '.join(problems + algorithms)}")
+    return replace(suite, runs=tuple(runs))
+
+
+def judging(suite: Suite, names: list[str]) -> Suite:
+    """Return the suite with only the runs that judge the named theorems, and those alone; a claim's id names its own.
+
+    Raises:
+        UserError: no run of the suite judges them.
+    """
+    by_id = {claim["id"]: claim["theorems"] for claim in suite.claims}
+    theorems = list(dict.fromkeys(theorem for name in names for theorem in by_id.get(name, [name])))
+    runs = []
+    for run in suite.runs:
+        chosen = [name for name in theorems if name in run["theorems"]] if run["theorems"] else theorems
+        if chosen:
+            runs.append(run | {"theorems": chosen})
+    if not runs:
+        known = {*catalogue.theorems(), *by_id}
+        for name in names:
+            if name not in known:
+                raise unknown("theorem", name, known)
+        raise UserError(f"the suite {suite.name} has no run that judges {', '.join(names)}")
     return replace(suite, runs=tuple(runs))
 
 

@@ -21,8 +21,10 @@ from algorithms.deletion import (
 )
 from algorithms.deletion import prepare as prepare_deletion
 from algorithms.metric import VALUE
-from algorithms.theorem import Source
-from problems.problem import Oracle
+from algorithms.theorem import Control, Source, Theorem
+from problems.problem import Oracle, Regularity
+
+SOURCE = Source("Bourtoule et al.", 2021, "Machine unlearning", "arXiv:1912.03817")
 
 
 def prepare(hp: Any) -> Any:
@@ -34,9 +36,28 @@ def init(problem, x0, key, hp):
     return begin(problem, x0, key, hp, jnp.zeros(()), hp.T, jnp.zeros_like)
 
 
+certificate = Theorem(
+    name="retraining_certificate",
+    statement="published u_T is v_T itself: exact delta(epsilon) = 0 <= delta",
+    source=SOURCE,
+    assumes=Regularity.NONE,
+    metric=PRIVACY_SPENT,
+    given=(),
+    condition="every setting",
+    admits=lambda c, hp: hp.eta > 0,
+    bound=lambda t, c, hp: jnp.where(t >= hp.T, hp.delta, jnp.nan),
+    control=Control(
+        why="nothing is retrained and no noise is added: the old model is published",
+        problem="tight_deletion[curvature=1.0]",
+        setting="eta=0.05,K=0,noise_scale=0",
+        algorithm="descent_to_delete",
+    ),
+    certifies="deletion of any records: exact retraining",
+)
+
 algorithm = Algorithm(
     name="retraining",
-    source=Source("Bourtoule et al.", 2021, "Machine unlearning", "arXiv:1912.03817"),
+    source=SOURCE,
     hparams=HParams,
     init=init,
     step=step,
@@ -44,4 +65,5 @@ algorithm = Algorithm(
     needs=Oracle.GRADIENT | Oracle.RETAIN,
     prepare=prepare,
     metrics=(SENSITIVITY, PRIVACY_SPENT, PUBLISHED_DISTANCE, VALUE),
+    theorems=(certificate,),
 )

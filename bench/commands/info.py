@@ -85,6 +85,8 @@ def suite_info(name: str, console: Console) -> None:
     """Print a suite as it is resolved."""
     suite = read_suite(catalogue.suites()[name])
     console.print(f"{escape(suite.summary)}\n")
+    for claim in suite.claims:
+        console.print(f"[bold]{escape(claim['id'])}[/bold]  {escape(claim['says'])}  {', '.join(claim['theorems'])}")
     console.print(escape(json.dumps(list(suite.runs), indent=1)))
 
 

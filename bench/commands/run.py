@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import UserError
-from bench.suite import Suite, find_suite, narrow, selection
+from bench.suite import Suite, find_suite, judging, narrow, selection
 
 if TYPE_CHECKING:
     from bench.grid import Plan
@@ -24,10 +24,12 @@ def chosen_suite(arguments: argparse.Namespace) -> Suite:
     else:
         suites = [find_suite(name) for name in arguments.suites or ["core"]]
         runs = tuple(run for suite in suites for run in suite.runs)
-        suite = Suite("+".join(suite.name for suite in suites), "; ".join(suite.summary for suite in suites), runs)
+        claims = tuple(claim for suite in suites for claim in suite.claims)
+        names, summaries = "+".join(suite.name for suite in suites), "; ".join(suite.summary for suite in suites)
+        suite = Suite(names, summaries, runs, claims)
         suite = narrow(suite, arguments.problem, arguments.algorithm) if chosen else suite
     told = {key: value for key in ("seeds", "steps") if (value := getattr(arguments, key)) is not None}
-    told |= {"theorems": arguments.theorem} if arguments.theorem else {}
+    suite = judging(suite, arguments.theorem) if arguments.theorem else suite
     return replace(suite, runs=tuple(run | told for run in suite.runs))
 
 
@@ -77,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = arguments.out or Path("runs") / suite.name
     prepare_folder(folder)
     configuration = {"suite": suite.name, "runs": list(suite.runs), "root": arguments.seed, "x32": arguments.x32}
+    configuration["claims"] = list(suite.claims)
     manifest = Manifest(configuration, [task.digest() for task in plan.tasks], [asdict(skip) for skip in plan.skipped])
     machine = Machine(max_bytes=int(arguments.max_mem * (1 << 30)))
     tasks = shard.of(plan.tasks)
