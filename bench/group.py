@@ -12,7 +12,7 @@ from algorithms.theorem import Theorem
 from bench.compiler import Device
 from bench.grid import Task
 from bench.table import Table
-from problems.problem import Oracle
+from problems.problem import STATED_WITH, Oracle
 from results.schema import CLAIM, CONTROL, DIVERGED, OK, Group, TheoremRecord
 
 KINDS = ("metrics", "bounds", "admitted", "floors", "hp", "calls", "certified")
@@ -45,7 +45,8 @@ def certificates(task: Task, certified: np.ndarray) -> np.ndarray:
         reason = "nothing is proven about this method"
     elif not proven:
         absent = min((t.assumes & ~task.problem.family.regularity for t in certifying), key=len)
-        reason = f"{absent.name} is not proven for this problem"
+        constants = dict.fromkeys(name for flag in absent for name in STATED_WITH.get(flag, ()))
+        reason = f"{absent.name} is not proven for this problem ({', '.join(constants)})"
     else:
         reason = "outside " + " and ".join(dict.fromkeys(theorem.condition for theorem in proven))
     named = " and ".join(dict.fromkeys(theorem.certifies for theorem in proven))

@@ -90,7 +90,7 @@ def test_unlearning_lanes_say_whether_they_are_certified():
     assert list(certificates["runs"]) == [2, 2]
     descending = sweep("tight_deletion[curvature=0.0]", "descent_to_delete[T=5,K=2,eta=1.0]", seeds=2, steps=7)
     (text,) = set(descending.certificates()["certificate"])
-    assert text == "uncertified: RETAINS_STRONG_CONVEXITY is not proven for this problem"
+    assert text == "uncertified: RETAINS_STRONG_CONVEXITY is not proven for this problem (mu_min)"
     assert sweep("quadratic[d=4]", "gradient_descent", seeds=2, steps=5).certificates().empty
 
 
