@@ -12,7 +12,9 @@ import numpy as np
 from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from algorithms.algorithm import InvalidSetting
 from bench.engine import Carry, Lanes, Layout, Program, Record, layout_of, segment, start_all
+from bench.errors import UserError
 from bench.once import Once
 
 Device = Any  # `jax.Device` is no type for a checker
@@ -143,10 +145,17 @@ class Compiler:
         self.seconds = 0.0
 
     def __call__(self, program: Program, lanes: Lanes) -> Compiled:
-        """Return the segment for the shapes of `lanes`, compiling it the first time."""
-        compiled, mine = self.compiled(
-            (program, signature(lanes)), lambda: compile_segment(program, lanes, self.devices)
-        )
+        """Return the segment for the shapes of `lanes`, compiling it the first time.
+
+        Raises:
+            UserError: the method refuses a setting on this problem, as only its shapes tell (more rows than records).
+        """
+        key = program, signature(lanes)
+        try:
+            compiled, mine = self.compiled(key, lambda: compile_segment(program, lanes, self.devices))
+        except InvalidSetting as error:
+            family = lanes.problem.family.name
+            raise UserError(f"{program.algorithm.name} on {family}: {error}") from None
         self.seconds += compiled.seconds if mine else 0.0
         return compiled
 
