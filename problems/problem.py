@@ -56,6 +56,7 @@ class Oracle(enum.Flag):
     TRUNCATE = enum.auto()
     ROLLOUT = enum.auto()
     SUBSTITUTE = enum.auto()
+    SCORES = enum.auto()
 
 
 @struct.dataclass
@@ -155,8 +156,8 @@ class Family(Generic[D, X]):
     """The pure functions that all instances of a problem share: hashable, so static under `jit`.
 
     `init(data, key)` draws a start, `value(data, x)` is the objective, `sample(data, key, b)` is a minibatch of `b`
-    records as smaller data. Oracles that a family lacks are None. `measures` are further quantities worth a column,
-    by name: `(data, x) -> scalar`.
+    records as smaller data, `scores(data, x)` are a classifier's logits (records, classes). Oracles that a family lacks
+    are None. `measures` are further quantities worth a column, by name: `(data, x) -> scalar`.
     """
 
     name: str
@@ -167,6 +168,7 @@ class Family(Generic[D, X]):
     deletion: Deletion[D] | None = None
     factored: Factored[D, X] | None = None
     policy: Policy[D, X] | None = None
+    scores: Callable[[D, X], Array] | None = None
     measures: tuple[tuple[str, Callable[[D, X], Scalar]], ...] = ()
 
     @property
@@ -179,6 +181,7 @@ class Family(Generic[D, X]):
             (Oracle.SUBSTITUTE, self.deletion and self.deletion.substitute),
             (Oracle.WEIGHT_GRADIENT, self.factored),
             (Oracle.TRUNCATE | Oracle.ROLLOUT, self.policy),
+            (Oracle.SCORES, self.scores),
         ):
             if provider is not None:
                 offered |= oracle
@@ -242,6 +245,11 @@ class Problem(Generic[D, X]):
     def records(self) -> int:
         """Return the number n of records, static."""
         return self.deletion.count(self.data)
+
+    def scores(self, x: X) -> Array:
+        """Return the logits of every record (records, classes), whatever its weight."""
+        assert self.family.scores is not None
+        return self.family.scores(self.data, x)
 
     @property
     def policy(self) -> Policy[D, X]:
