@@ -75,10 +75,16 @@ class State:
 
 def prepare(hp: Any) -> Any:
     """Return `hp` with its noise multiplier; raise `InvalidSetting` outside the ranges the messages name."""
-    K, T, eta, epsilon, delta = (np.asarray(v, float) for v in (hp.K, hp.T, hp.eta, hp.epsilon, hp.delta))
+    prepared, K = prepare_learning(hp), np.asarray(hp.K, float)
+    refuse_unless((K >= 0) & (np.floor(K) == K), f"K = {hp.K}: unlearning steps must be a whole number >= 0")
+    return prepared
+
+
+def prepare_learning(hp: Any) -> Any:
+    """Return `hp`, whatever its unlearning steps are, with its noise multiplier; raise like `prepare`."""
+    T, eta, epsilon, delta = (np.asarray(v, float) for v in (hp.T, hp.eta, hp.epsilon, hp.delta))
     refuse_unless((eta > 0) & np.isfinite(eta), f"eta = {hp.eta}: a step size must be positive and finite")
     refuse_unless((T >= 0) & (np.floor(T) == T), f"T = {hp.T}: learning steps must be a whole number >= 0")
-    refuse_unless((K >= 0) & (np.floor(K) == K), f"K = {hp.K}: unlearning steps must be a whole number >= 0")
     refuse_unless((epsilon > 0) & np.isfinite(epsilon), f"epsilon = {hp.epsilon}: must be positive and finite")
     refuse_unless((delta > 0) & (delta < 1), f"delta = {hp.delta}: must lie in (0, 1)")
     refuse_unless(np.asarray(hp.noise_scale) >= 0, f"noise_scale = {hp.noise_scale}: must be >= 0")
@@ -157,10 +163,14 @@ def extent(problem: Problem, x: Any, state: State) -> Array:
     return magnitude(problem, x, state) + (0.0 if L is UNSTATED else state.start_gradient / L)
 
 
+def rounding(problem: Problem, x: Any, state: State) -> Array:
+    """Return 100 eps (|u| + |v|): no smaller distance is told from rounding."""
+    return 100 * jnp.finfo(jnp.zeros(()).dtype).eps * magnitude(problem, x, state)
+
+
 def privacy_spent(problem: Problem, x: Any, state: State) -> Array:
-    """Return the published pair's exact delta; only distance above rounding, 100 eps (|u|+|v|), counts."""
-    rounding = 100 * jnp.finfo(float).eps * magnitude(problem, x, state)
-    resolved = jnp.maximum(distance(problem, x, state) - rounding, 0.0)
+    """Return the published pair's exact delta; only distance above rounding counts."""
+    resolved = jnp.maximum(distance(problem, x, state) - rounding(problem, x, state), 0.0)
     s = jnp.where(state.sigma > 0, resolved / jnp.where(state.sigma > 0, state.sigma, 1.0), jnp.inf)
     return indistinguishability(state.epsilon, jnp.where(resolved > 0, s, 0.0))
 
@@ -173,3 +183,32 @@ PUBLISHED_DISTANCE = Metric(
     scale=extent,
 )
 START_GRADIENT = Metric("start_gradient", lambda problem, x, state: state.start_gradient)
+LEARNING_GRADIENT = Metric("learning_gradient", lambda problem, x, state: optax.tree.norm(problem.grad(state.start)))
+SIGMA = Metric("sigma", lambda problem, x, state: state.sigma)
+
+
+def at_turn(metric: Metric) -> Metric:
+    """Return the metric's value when learning ended, at t = `switch`; before, its value now."""
+
+    def measure(problem: Problem, x: Any, state: State) -> Array:
+        return jnp.where(state.t <= state.switch, metric.measure(problem, x, state), jnp.nan)
+
+    return Metric(f"turn_{metric.name}", measure, lambda kept, now: jnp.where(jnp.isnan(now), kept, now), metric.scale)
+
+
+def gradient_at(point: Callable[[State], Any]) -> Callable[[Problem, Any, State], Array]:
+    """Return the measure |grad f_{D'}| at a point of the state, unpublished."""
+    return lambda problem, x, state: optax.tree.norm(problem.retained().grad(point(state)))
+
+
+TURN_DISTANCE = at_turn(SENSITIVITY)
+UNLEARNED_GRADIENT = Metric(
+    "unlearned_gradient",
+    gradient_at(lambda state: state.x),
+    scale=lambda problem, x, state: extent(problem, x, state) * problem.constants.L_max,
+)
+RETRAINED_GRADIENT = Metric("retrained_gradient", gradient_at(lambda state: state.retrained))
+DISTANCE_ROUNDING = Metric(
+    "distance_rounding",
+    lambda problem, x, state: rounding(problem, x, state) / distance(problem, x, state),
+)

@@ -102,7 +102,7 @@ STATED_WITH: dict[Regularity, tuple[str, ...]] = {
     Regularity.FINITE_SUM: ("L_max", "sigma_star_sq", "n"),
     Regularity.DELETABLE: ("L_max", "G", "n", "forgotten"),
     Regularity.RETAINS_STRONG_CONVEXITY: ("mu_min",),
-    Regularity.RETAINS_PL: ("mu_pl_retained", "f_star_retained"),
+    Regularity.RETAINS_PL: ("mu_pl_retained", "f_star_retained", "L_max", "G", "n", "forgotten"),
     Regularity.ATTAINS_DELETION: ("spread",),
     Regularity.TWO_BASINS: ("basins",),
     Regularity.SMOOTH_IN_WEIGHT: ("L_weight", "ell_star"),

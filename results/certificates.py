@@ -19,18 +19,21 @@ def certificates(groups: list[Group]) -> pd.DataFrame:
     """
     rows = []
     for group in merge(groups):
-        if group.role != CLAIM or "certificate" not in group.runs or not group.runs["certificate"].any():
-            continue
         names, runs = labels(group), group.runs
+        told = runs["certificate"].astype(str).to_numpy() if "certificate" in runs else np.array([])
+        if group.role != CLAIM or not np.any(told != ""):
+            continue
         last = group.metrics["sigma"][:, -1] if "sigma" in group.metrics else np.full(len(runs), np.nan)
-        for (setting, text), lanes in runs.groupby(["setting", "certificate"], observed=True).indices.items():
-            certified = str(text).startswith("certified")
+        setting = runs["setting"].to_numpy()
+        for number, text in sorted(set(zip(setting.tolist(), told.tolist(), strict=True))):
+            lanes = np.flatnonzero((setting == number) & (told == text))
+            certified = text.startswith("certified")
             first = runs.iloc[lanes[0]]
             rows.append(
                 {
                     "algorithm": first["algorithm"],
                     "problem": first["problem"],
-                    "setting": names[int(setting)],
+                    "setting": names[number],
                     "certificate": text,
                     "epsilon": float(first.get("hp_epsilon", np.nan)) if certified else np.nan,
                     "delta": float(first.get("hp_delta", np.nan)) if certified else np.nan,

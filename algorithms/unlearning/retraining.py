@@ -21,6 +21,7 @@ from algorithms.deletion import (
 )
 from algorithms.deletion import prepare as prepare_deletion
 from algorithms.metric import VALUE
+from algorithms.sensitivity import is_step
 from algorithms.theorem import Control, Source, Theorem
 from problems.problem import Oracle, Regularity
 
@@ -44,7 +45,7 @@ certificate = Theorem(
     metric=PRIVACY_SPENT,
     given=(),
     condition="every setting",
-    admits=lambda c, hp: hp.eta > 0,
+    admits=is_step,
     bound=lambda t, c, hp: jnp.where(t >= hp.T, hp.delta, jnp.nan),
     control=Control(
         why="nothing is retrained and no noise is added: the old model is published",

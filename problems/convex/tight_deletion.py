@@ -6,7 +6,7 @@ largest move that records with gradients up to G allow, and a gradient step mult
 speak of, since the sign decides nothing else: strongly convex (curvature > 0, mu = L), linear (curvature =
 0), and concave (curvature < 0), the nonconvex case. Constants are exact; the linear one states L = L_max = 1,
 valid as any positive number is. Only the strongly convex one has a minimum: x_star = -c/curvature and f_star
-= -c^2/(2 curvature) with c = G (n - 2m)/n; sigma_star_sq = G^2 - c^2.
+= -c^2/(2 curvature) with c = G (n - 2m)/n; sigma_star_sq = G^2 - c^2. Without the forgotten records c = G.
 Source: derived here.
 """
 
@@ -64,7 +64,8 @@ STRONGLY_CONVEX = replace(
     | Regularity.PL
     | Regularity.STRONGLY_CONVEX
     | Regularity.FINITE_SUM
-    | Regularity.RETAINS_STRONG_CONVEXITY,
+    | Regularity.RETAINS_STRONG_CONVEXITY
+    | Regularity.RETAINS_PL,
 )
 
 
@@ -89,5 +90,6 @@ def make(
     if curvature <= 0:
         return Problem(LINEAR if curvature == 0 else CONCAVE, data, known)
     c = jnp.asarray(G * (n - 2 * forgotten) / n, float)
-    attained = replace(known, mu=L, mu_pl=L, mu_min=L, f_star=-(c**2) / (2 * L), sigma_star_sq=G**2 - c**2)
+    attained = replace(known, mu=L, mu_pl=L, mu_min=L, f_star=-(c**2) / (2 * L), sigma_star_sq=G**2 - c**2,
+                       mu_pl_retained=L, f_star_retained=-(G**2) / (2 * L))  # fmt: skip
     return Problem(STRONGLY_CONVEX, data, attained, jnp.reshape(-c / L, 1))
