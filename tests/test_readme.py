@@ -31,8 +31,24 @@ def test_the_python_example_runs(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_users_own_model_is_unlearned_in_few_lines(tmp_path):
+    example = PYTHON[1]
+    assert sum(bool(line.strip()) for line in example.splitlines()) < 20
+    checks = """
+assert status.certificate.str.startswith("uncertified: DELETABLE is not proven").all() and len(status) == 3
+assert distance[300] < 1e-9 < 0.1 < distance[100] < distance[0]
+from problems.problem import Constants
+declared = module_problem(Net(), inputs, labels, users, forget="alice", constants=Constants(L_max=2.0, G=1.0))
+certified = sweep(declared, "rewind_to_delete[eta=0.1,T=10,K=5]", seeds=2, steps=10).certificates()
+assert list(certified.certificate) == ["certified: deletion of m records, n -> n - m"] and certified.sigma[0] > 0
+"""
+    (tmp_path / "unlearn.py").write_text(example + checks)
+    done = run("unlearn.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_method_example_runs_by_path(tmp_path):
-    (tmp_path / "my_method.py").write_text(PYTHON[1])
+    (tmp_path / "my_method.py").write_text(PYTHON[2])
     selectors = ("-p", "quadratic[d=5]", "-a", "my_method.py[eta=[0.1/L,0.5/L]]")
     done = run("-m", "bench", "run", *selectors, "--seeds", "2", "--steps", "20", "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -44,8 +60,10 @@ def test_every_command_of_the_readme_parses():
 
     from bench.cli import parser
 
-    block = README.split("## Using it")[1].split("```sh\n")[1].split("```")[0]
-    for line in block.splitlines():
+    sections = (README.split(title)[1] for title in ("## Using it", "## Unlearning your own model"))
+    lines = [line for text in sections for line in text.split("```sh\n")[1].split("```")[0].splitlines()]
+    assert len(lines) > 10
+    for line in lines:
         for command in line.split("#")[0].split(";"):
             words = shlex.split(re.sub(r"\[--json\]|\[suites.*?\]", "", command))
             assert words[0] == "bench"

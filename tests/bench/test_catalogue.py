@@ -172,11 +172,20 @@ def test_a_suite_plans_without_leaving_a_pair_out(suite):
     assert {task.control_of for task in plan.tasks if task.control} == judged
 
 
-def test_every_theorem_is_judged_by_some_suite_and_core_judges_them_all():
+def test_every_theorem_is_judged_by_some_suite_and_core_judges_some_of_every_field():
     judged = {suite: {theorem.name for task in planned(suite)[1].tasks for theorem in task.theorems}
               for suite in SUITES}  # fmt: skip
     assert set().union(*judged.values()) == set(catalogue.theorems())
-    assert set(catalogue.theorems()) - judged["core"] == set()
+    fields = {entry.name: entry.group for entry in catalogue.scan("algorithms").values()}
+    stated = {name: fields[entry.algorithm] for name, entry in catalogue.theorems().items()}
+    assert {stated[name] for name in judged["core"]} == set(stated.values())
+
+
+def test_the_claims_of_a_suite_are_put_to_the_test_by_it():
+    for suite in SUITES:
+        arguments: argparse.Namespace = parser().parse_args(["run", suite])
+        claimed = {name for claim in chosen_suite(arguments).claims for name in claim["theorems"]}
+        assert claimed <= {theorem.name for task in planned(suite)[1].tasks for theorem in task.theorems}
 
 
 def test_a_theorem_is_asked_for_by_name():
