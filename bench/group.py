@@ -35,6 +35,11 @@ def record_of(theorem: Theorem) -> TheoremRecord:
     )
 
 
+def proven(task: Task) -> str:
+    """Return what is proven about the problem, `SMOOTH | CONVEX | ...`."""
+    return " | ".join(flag.name or "" for flag in task.problem.family.regularity)
+
+
 def certificates(task: Task, certified: np.ndarray) -> np.ndarray:
     """Return what each lane is certified against, or why it is not; empty where the method deletes nothing."""
     if Oracle.RETAIN not in task.algorithm.needs:
@@ -101,7 +106,7 @@ def as_group(task: Task, table: Table, devices: tuple[Device, ...], facts: dict[
         floors=kinds["floors"],
         theorems=tuple(record_of(theorem) for theorem in task.theorems),
         calls_per_step=kinds["calls"]["step"],
-        description={"suite": facts["suite"], **task.description()},
+        description={"suite": facts["suite"], **task.description(), "proven": proven(task)},
         control=task.control.why if task.control else "",
         system=system_facts(devices),
     )

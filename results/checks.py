@@ -11,6 +11,7 @@ finite and above the rounding floor. Measured values are credited that floor, so
 - in median: the sign test, which is the order-statistics interval of the median read backwards.
 - with probability p: the exact binomial tail of the number of seeds beyond the bound, of rate 1 - p. The ratio of a
   cell is the p-quantile over seeds, the ceil(p n)-th smallest of n: above 1 where a share above 1 - p is beyond.
+- audited: each setting is one cell, its epsilon bounded from below by samples of scores (`results.audited`).
 Cells of one theorem and group share the level by Bonferroni, exact and asymptotic laws use both sides.
 """
 
@@ -19,16 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from results.schema import CONTROL, DIVERGED, Group, TheoremRecord
+from results.audited import AUDITED, admitted_lanes, judge_audit
+from results.schema import DIVERGED, Group, TheoremRecord
+from results.tails import FEWEST_FOR_T, SAME, masked_mean, mean_tails, share_tails
 
 EVERY_RUN, IN_EXPECTATION, IN_MEDIAN = "every run", "in expectation", "in median"
 WITH_PROBABILITY = "with probability"
 ONE_SIDED, ASYMPTOTIC = ("upper bound", "finding"), "asymptotic law"
 RELATIVE_ROUNDING = 1e-9
-BETS = (0.2, 0.5, 1.0)
-LEAST_SKEWNESS = -2.0  # an exponential's, against us: few seeds cannot show how skewed they are
-FEWEST_FOR_T = 10  # with fewer seeds t rejects far too often for skewed values, whatever the correction
-SAME = 1e-12  # relative spread below which values are equal but for rounding, and a t-test has no scale
 RESAMPLES, TAILS = 1000, (0.025, 0.975)
 
 
@@ -53,9 +52,9 @@ class Cells:
 class Finding:
     """What one group says of one theorem. `p_value` is of the worst cell, `cells` how many share the level.
 
-    `broken` is a violation beyond chance, `doubtful` a point estimate beyond the bound, `seeds` the most in a cell,
-    `least_p` the smallest p-value that so many can give from both sides. `slack_at_end` is bound / value of each
-    judged lane at its last judged checkpoint.
+    `broken` is a violation beyond chance, `doubtful` a point estimate beyond the bound or too few trials, `seeds` the
+    most in a cell, `least_p` the smallest p-value that so many can give from both sides. `slack_at_end` is
+    bound / value of each judged lane at its last judged checkpoint (audited: of each setting).
     """
 
     lanes: int
@@ -81,7 +80,7 @@ def cells_of(group: Group, theorem: TheoremRecord) -> tuple[Cells, np.ndarray]:
     value = np.asarray(group.metrics[theorem.metric], float)
     bound = np.asarray(group.bounds[theorem.name], float)
     floor = np.asarray(group.floors[theorem.name], float)[:, None]
-    admitted = np.asarray(group.admitted[theorem.name], bool) | (group.role == CONTROL)
+    admitted = admitted_lanes(group, theorem)
     live = admitted[:, None] & np.isfinite(bound) & (bound > floor)
     if theorem.kind == ASYMPTOTIC:
         live[:, :-1] = False
@@ -92,55 +91,6 @@ def cells_of(group: Group, theorem: TheoremRecord) -> tuple[Cells, np.ndarray]:
     two_sided = theorem.kind not in ONE_SIDED
     leeway = np.maximum(theorem.tolerance, theorem.slack / divisor) if two_sided else 0.0
     return Cells(ratio, RELATIVE_ROUNDING + rounding + leeway, rounding, two_sided), admitted
-
-
-def _masked_mean(values: np.ndarray, count: np.ndarray) -> np.ndarray:
-    return np.nansum(values, axis=0) / count
-
-
-def _t_tail(excess: np.ndarray) -> np.ndarray:
-    """Return the p-value of `mean of each column <= 0`, NaN entries left out; 1 where it cannot be tested."""
-    from scipy.special import stdtr
-
-    n = np.sum(~np.isnan(excess), axis=0)
-    centred = excess - _masked_mean(excess, n)
-    variance = np.nansum(centred**2, axis=0) / (n - 1)
-    statistic = _masked_mean(excess, n) / np.sqrt(variance / n)
-    skewness = np.minimum(_masked_mean((centred / np.sqrt(variance)) ** 3, n), LEAST_SKEWNESS)
-    a = skewness / np.sqrt(n)
-    corrected = ((1 + a * statistic / 3) ** 3 - 1) / a + a / 6
-    p = stdtr(n - 1, -np.minimum(statistic, corrected))
-    spread = variance > (SAME * np.nanmax(np.abs(excess), axis=0)) ** 2
-    return np.where((n >= FEWEST_FOR_T) & spread, p, 1.0)
-
-
-def _betting_tail(credited: np.ndarray) -> np.ndarray:
-    """Return the p-value of `mean of each column <= 1` for non-negative entries, NaN left out; 1 elsewhere."""
-    wealth = [np.nansum(np.log1p(bet * (credited - 1)), axis=0) for bet in BETS]
-    log_wealth = np.logaddexp.reduce(wealth, axis=0) - np.log(len(BETS))
-    possible = np.all(np.isnan(credited) | (credited >= 0), axis=0)
-    return np.where(possible, np.exp(-np.maximum(log_wealth, 0)), 1.0)
-
-
-def _mean_tails(ratio: np.ndarray, allowed: np.ndarray, two_sided: bool) -> np.ndarray:
-    above = np.minimum(1.0, 2 * np.minimum(_t_tail(ratio - 1 - allowed), _betting_tail(ratio / (1 + allowed))))
-    return np.minimum(1.0, 2 * np.minimum(above, _t_tail(1 - allowed - ratio))) if two_sided else above
-
-
-def _binomial_tail(excess: np.ndarray, rate: float) -> np.ndarray:
-    """Return the p-value of `entries of each column are positive with probability at most rate`, NaN left out."""
-    from scipy.special import bdtrc
-
-    n = np.sum(~np.isnan(excess), axis=0)
-    positive = np.sum(excess > 0, axis=0)
-    return np.where(positive == 0, 1.0, bdtrc(np.maximum(positive - 1, 0), np.maximum(n, 1), rate))
-
-
-def _share_tails(ratio: np.ndarray, allowed: np.ndarray, two_sided: bool, rate: float) -> np.ndarray:
-    above = _binomial_tail(ratio - 1 - allowed, rate)
-    if not two_sided:
-        return above
-    return np.minimum(1.0, 2 * np.minimum(above, _binomial_tail(1 - allowed - ratio, rate)))
 
 
 def _masked_median(values: np.ndarray) -> np.ndarray:
@@ -160,7 +110,7 @@ def _centre(values: np.ndarray, theorem: TheoremRecord) -> np.ndarray:
     if theorem.holds == WITH_PROBABILITY:
         rank = np.ceil(n * theorem.probability * (1 - SAME)).astype(int)
         return np.sort(values, axis=0)[rank - 1, np.arange(values.shape[1])]
-    return _masked_mean(values, n)
+    return masked_mean(values, n)
 
 
 def _every_run(cells: Cells, seeds: np.ndarray) -> tuple[tuple[int, int], float, float, float]:
@@ -201,9 +151,9 @@ def _tested(
     most = int(np.sum(~np.isnan(ratio), axis=0).max())
     if theorem.holds == IN_EXPECTATION:
         # an infinite value is a broken promise anyway, which `broken` says
-        return _mean_tails(np.where(np.isinf(ratio), 1.0, ratio), allowed, two_sided), float(most < FEWEST_FOR_T)
+        return mean_tails(np.where(np.isinf(ratio), 1.0, ratio), allowed, two_sided), float(most < FEWEST_FOR_T)
     rate = 0.5 if theorem.holds == IN_MEDIAN else 1 - theorem.probability
-    return _share_tails(ratio, allowed, two_sided, rate), (1 + two_sided) * rate**most
+    return share_tails(ratio, allowed, two_sided, rate), (1 + two_sided) * rate**most
 
 
 def _combined(cells: Cells, lanes: np.ndarray, theorem: TheoremRecord) -> dict[str, Any] | None:
@@ -218,7 +168,7 @@ def _combined(cells: Cells, lanes: np.ndarray, theorem: TheoremRecord) -> dict[s
     beyond = _centre(ratio - 1 - allowed, theorem) > 0
     if cells.two_sided:
         beyond |= _centre(1 - allowed - ratio, theorem) > 0
-    size = cells.size(_centre(ratio, theorem), _masked_mean(cells.rounding[block], seeds))
+    size = cells.size(_centre(ratio, theorem), masked_mean(cells.rounding[block], seeds))
     return {
         "p_value": float(p_values.min()),
         "least_p": least_p,
@@ -269,6 +219,8 @@ def _after_the_start(cells: Cells, checkpoints: np.ndarray) -> Cells:
 @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # a diverged lane is a finding, not a mishap
 def judge(group: Group, theorem: TheoremRecord) -> Finding:
     """Return what `group` says of `theorem`; the verdict itself needs the level that a whole report shares."""
+    if theorem.holds == AUDITED:
+        return Finding(**judge_audit(group, theorem))
     cells, admitted = cells_of(group, theorem)
     judged = np.any(~np.isnan(cells.ratio), axis=1)
     counts = {

@@ -1,6 +1,6 @@
 """Figures about cost: the performance profile of the methods, and what unlearning pays for privacy and utility."""
 
-import itertools
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,12 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 
-from results.schema import CLAIM, CONTROL, Group
+from results.schema import CONTROL, Group
 from results.store import merge
-from results.style import blank, headline, title
+from results.style import INK, QUIET, band, blank, grid, headline, legend_below, spread, title
+from results.unlearning import RETRAINED, UTILITIES, ends, published_noisily
 
-COST_METRIC, SENSITIVITY, UTILITY = "suboptimality", "sensitivity", ("suboptimality", "value", "gradient_norm_sq")
-MOST_COLUMNS = 4
+COST_METRIC = "suboptimality"
+MOST_PANELS, FEW_PANELS = 8, 4
+COST = "cost: K / T"
 
 
 def costs_to_reach(groups: list[Group], metric: str, accuracy: float) -> pd.DataFrame:
@@ -86,59 +88,49 @@ def _profile_figure(costs: pd.DataFrame, metric: str, accuracy: float) -> Figure
     return figure
 
 
-def _front_rows(group: Group, metric: str) -> pd.DataFrame:
-    """Return the last values of `metric` with the rewind fraction K/T (T of the setting, or the steps of the run)."""
-    runs = group.runs
-    T = runs["hp_T"] if "hp_T" in runs else runs["steps"]
-    return pd.DataFrame(
-        {
-            "algorithm": runs["algorithm"],
-            "problem": runs["problem"],
-            "fraction": runs["hp_K"].astype(float) / T.astype(float),
-            "value": group.metrics[metric][:, -1],
-        }
-    )
-
-
 def front(groups: list[Group]) -> Figure | None:
-    """Return privacy and utility against cost for unlearning methods, None where none records `sensitivity` and K.
+    """Return utility of the published model against K/T, a line an epsilon; None where no method publishes with noise.
 
-    Cost is the rewind fraction K/T, privacy the distance to the retrained model (the smaller, the less noise hides it),
-    utility the first of suboptimality, value and gradient norm that is recorded of the published model. A column a
-    problem, those with most methods first; median and 10-90 % over lanes.
+    Utility is the first of `UTILITIES` recorded on a problem; where some problem records an accuracy, those alone are
+    shown. Dashed is without noise (`noise_scale` 0), dotted the retrained model. A panel a problem and method.
     """
-    speaking = [g for g in merge(groups) if SENSITIVITY in g.metrics and "hp_K" in g.runs and g.role == CLAIM]
-    if not speaking:
+    rows = ends(groups)
+    rows = rows.loc[rows["fraction"].notna() & rows["epsilon"].notna()]
+    rows = rows.loc[published_noisily(rows)] if len(rows) else rows
+    panels = []
+    for (problem, algorithm), there in list[Any](rows.groupby(["problem", "algorithm"])):
+        utility = next((name for name in UTILITIES if there[name].notna().any()), None)
+        if utility and there["fraction"].nunique() > 1:
+            panels.append((UTILITIES.index(utility), -there["epsilon"].nunique(), problem, algorithm, there))
+    panels = sorted(panels, key=lambda panel: panel[:4])
+    panels = [panel for panel in panels if panel[0] == 0][:MOST_PANELS] or panels[:FEW_PANELS]
+    if not panels:
         return None
-    useful = next((name for name in UTILITY if any(name in group.metrics for group in speaking)), None)
-    metrics = [SENSITIVITY, *([useful] if useful else [])]
-    rows = pd.concat(
-        [_front_rows(g, metric).assign(metric=metric) for g in speaking for metric in metrics if metric in g.metrics]
+    epsilons = sorted({epsilon for *_, there in panels for epsilon in there["epsilon"]})
+    colours = dict(zip(epsilons, sns.color_palette("crest", len(epsilons)), strict=True))
+    figure, axes = grid(len(panels))
+    for axis, (index, _, problem, algorithm, there) in zip(axes, panels, strict=True):
+        _front_panel(axis, there, UTILITIES[index], colours)
+        title(axis, f"{algorithm} on {problem}")
+    handles = [Line2D([], [], color=c, marker="o", ms=4.5, label=f"ε = {e:g}") for e, c in colours.items()]
+    handles += [Line2D([], [], color=INK, ls=(0, (4, 2)), marker="o", ms=3, label="without noise")]
+    legend_below(figure, [*handles, Line2D([], [], color=QUIET, ls=":", lw=1.6, label="retrained model")])
+    headline(
+        figure, "Privacy, utility, complexity: the published model against the cost of unlearning (median, 10–90 %)"
     )
-    pairs = sorted(set(zip(rows["problem"], rows["algorithm"], strict=True)))
-    methods = sorted({algorithm for _, algorithm in pairs})
-    by_methods = sorted({problem for problem, _ in pairs}, key=lambda name: -sum(name == p for p, _ in pairs))
-    problems = by_methods[:MOST_COLUMNS]
-    colours = dict(zip(methods, sns.color_palette("colorblind", len(methods)), strict=True))
-    figure, axes = blank(3.4 * max(len(problems), 1.6), 3.1 * len(metrics), len(metrics), len(problems))
-    for axis, (metric, problem) in zip(axes, itertools.product(metrics, problems), strict=True):
-        _front_panel(axis, rows.loc[(rows["metric"] == metric) & (rows["problem"] == problem)], colours)
-        side = "privacy" if metric == SENSITIVITY else "utility"
-        axis.set(xlabel="cost: rewind fraction K / T", ylabel=f"{side}: {metric}")
-        title(axis, problem)
-    marks = [Line2D([], [], color=colour, marker="o", ms=4, label=name) for name, colour in colours.items()]
-    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), frameon=False, fontsize=8)
-    headline(figure, "Unlearning: what rewinding buys (median and 10–90 % over runs)")
     return figure
 
 
-def _front_panel(axis: Axes, rows: pd.DataFrame, colours: dict[str, tuple[float, float, float]]) -> None:
-    rows = rows.loc[np.isfinite(rows[["value", "fraction"]].to_numpy()).all(1)]
-    for algorithm, colour in colours.items():
-        chosen = rows[rows["algorithm"] == algorithm]
-        spread = pd.DataFrame({q: chosen.groupby("fraction")["value"].quantile(q) for q in (0.1, 0.5, 0.9)})
-        axis.plot(spread.index, spread[0.5], "o-", color=colour, ms=4, lw=1.5)
-        axis.fill_between(spread.index, spread[0.1], spread[0.9], color=colour, alpha=0.18, lw=0)
-    values = rows["value"].to_numpy()
-    if len(values) and (values > 0).all():
+def _front_panel(axis: Axes, rows: Any, utility: str, colours: dict[float, Any]) -> None:
+    noisy, quiet = rows.loc[rows["noise_scale"] != 0], rows.loc[rows["noise_scale"] == 0]
+    retrained = rows[RETRAINED + utility].mean()
+    if np.isfinite(retrained):
+        axis.axhline(retrained, color=QUIET, ls=":", lw=1.6)
+    band(axis, spread(quiet, utility), INK, ls=(0, (4, 2)), ms=3)
+    for epsilon, colour in colours.items():
+        band(axis, spread(noisy.loc[noisy["epsilon"] == epsilon], utility), colour)
+    axis.set(xlabel=COST, ylabel=utility.replace("_", " "))
+    values = rows[utility].to_numpy(float)
+    values = values[np.isfinite(values)]
+    if utility != UTILITIES[0] and len(values) and 0 < 100 * values.min() < values.max():
         axis.set_yscale("log")

@@ -1,4 +1,4 @@
-"""Every figure of a report: trajectories, rates, tightness, performance profile, unlearning front.
+"""Every figure of a report: trajectories, rates, tightness, performance profile, what unlearning buys and costs.
 
 Each function returns a matplotlib Figure; `save_all` writes them as PNG under stable names.
 """
@@ -12,12 +12,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from results.audited import AUDITED
 from results.costs import front, performance_profile
 from results.schema import CLAIM, CONTROL, Group
 from results.store import CannotWrite, merge
 from results.style import BROKEN_COLOUR, HELD_COLOUR, INK, QUIET, blank, headline, short, title
 from results.tables import lines_of
 from results.trajectories import trajectories
+from results.unlearning_figures import approach_figure, audit_figure, distance_figure
 from results.verdicts import rows_of, verdicts
 
 ROLES = ((CLAIM, HELD_COLOUR, "o"), (CONTROL, BROKEN_COLOUR, "s"))
@@ -99,10 +101,14 @@ def figures(groups: list[Group], table: pd.DataFrame) -> Iterator[tuple[str, Fig
         "tightness": tightness(table) if np.any(table["max_ratio"].notna()) else None,
         "rates": measured_against_promised(table),
         "performance_profile": performance_profile(groups),
+        "unlearning_approach": approach_figure(groups),
+        "unlearning_distance": distance_figure(groups),
         "unlearning_front": front(groups),
+        "unlearning_audit": audit_figure(groups, table),
     }
     yield from ((name, figure) for name, figure in overviews.items() if figure is not None)
-    for role, algorithm, theorem in dict.fromkeys((key[0], key[1], key[3]) for key in rows_of(groups)):
+    judged = [key for key, parts in rows_of(groups).items() if parts[0].theorem.holds != AUDITED]
+    for role, algorithm, theorem in dict.fromkeys((key[0], key[1], key[3]) for key in judged):
         prefix = "control_" if role == CONTROL else ""
         name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{prefix}trajectory_{algorithm}_{theorem}")
         yield name, trajectories(groups, theorem, algorithm, role)

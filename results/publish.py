@@ -43,7 +43,7 @@ def table_of(table: pd.DataFrame) -> str:
         control = {True: "caught", False: "**missed**", None: "not run"}[caught.get(row.theorem)]
         verdict = row.verdict if row.verdict == HELD else f"**{row.verdict}**"
         cells = [
-            f"`{row.theorem}`",
+            f"`{row.theorem}`" + (" (finding)" if row.kind == "finding" else ""),
             f"`{row.problem}`",
             verdict,
             f"{number(row.max_ratio)} at step {number(row.at_step)}",

@@ -13,10 +13,12 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
+from results.claims import claims_table
 from results.figures import DPI, figures
 from results.schema import CLAIM, CONTROL, DIVERGED, Group
 from results.store import CannotWrite, merge, runs_frame
-from results.tables import LETTERS, interval, number, rates_table
+from results.tables import FINDING, LETTERS, interval, number, rates_table
+from results.unlearning_section import unlearning_section
 from results.verdicts import ALPHA, HELD, INCONCLUSIVE, NOT_ADMITTED, VIOLATED, all_as_expected, verdicts
 
 
@@ -26,6 +28,7 @@ def _headline(table: pd.DataFrame, groups: list[Group]) -> dict[str, Any]:
     return {
         "claims": {verdict: int((claims["verdict"] == verdict).sum())
                    for verdict in (HELD, VIOLATED, INCONCLUSIVE, NOT_ADMITTED)},
+        "findings": int(((claims["verdict"] == HELD) & (claims["kind"] == FINDING)).sum()),
         "controls": len(controls),
         "caught": int((controls["verdict"] == VIOLATED).sum()),
         "ok": all_as_expected(table),
@@ -68,12 +71,18 @@ def html(groups: list[Group], table: pd.DataFrame | None = None) -> str:
     )  # fmt: skip
     pages.filters |= {"number": number, "breakable": _breakable}
     pages.globals |= {"interval": interval, "letters": LETTERS}
+    drawn = {name: _picture(figure) for name, figure in figures(groups, table)}
+    section = unlearning_section(groups, table, set(drawn))
+    inside = {name for sheet in section for name in sheet.figures}
     return pages.get_template("report.html.j2").render(
         head=_headline(table, groups),
         claims=[(name, list(rows.itertuples())) for name, rows in table[table["role"] == CLAIM].groupby("algorithm")],
         controls=list(table[table["role"] == CONTROL].itertuples()),
         rates=list(rates_table(groups).itertuples()),
-        figures=[(name.replace("_", " "), _picture(figure)) for name, figure in figures(groups, table)],
+        told=list(claims_table(groups, table).itertuples()),
+        unlearning=section,
+        drawn=drawn,
+        figures=[name for name in drawn if name not in inside],
         skipped=_skipped(groups),
         systems=_systems(groups),
         configuration=[json.dumps(group.description, indent=1, sort_keys=True, default=str) for group in groups],

@@ -1,13 +1,22 @@
 """How every figure looks: a quiet grid, small type, a palette for the colour-blind."""
 
+import re
 import textwrap
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 INK, QUIET = "#22303c", "#8a949c"
 HELD_COLOUR, BROKEN_COLOUR = "#0173b2", "#d55e00"
+QUANTILES = (0.1, 0.5, 0.9)
+MOST_COLUMNS = 4
+MARGIN = 0.75  # inches of a column that labels take
 STYLE = {
     "axes.edgecolor": QUIET,
     "axes.labelcolor": INK,
@@ -39,12 +48,69 @@ def short(text: str, most: int = 46) -> str:
 
 def title(axis: Axes, text: str) -> None:
     """Put a left-aligned title above the axes, wrapped to about their width."""
-    width = axis.get_position().width * axis.figure.get_figwidth()  # type: ignore[union-attr]
-    axis.set_title("\n".join(textwrap.wrap(text, int(15 * width))), loc="left", fontsize=9.5, color=INK)
+    place = axis.get_subplotspec()
+    width = axis.figure.get_figwidth() / (place.get_gridspec().ncols if place else 1) - MARGIN  # type: ignore[union-attr]
+    axis.set_title("\n".join(wrapped(text, int(14 * width))), loc="left", fontsize=9.5, color=INK)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return lines of at most `width` characters, where words let it; names break before `[` and after a comma."""
+    lines = [""]
+    for piece in re.split(r"(?<=[\s,])|(?=\[)", text):
+        if len(lines[-1]) + len(piece.rstrip()) > width and lines[-1]:
+            lines.append("")
+        lines[-1] += piece
+    return [line.strip() for line in lines]
 
 
 def headline(figure: Figure, *lines: str) -> None:
     """Put left-aligned lines above all axes, each wrapped to the figure's width."""
-    width = int(figure.get_figwidth() * 15)
-    wrapped = [part for line in lines for part in textwrap.wrap(line, width)]
-    figure.suptitle("\n".join(wrapped), fontsize=9.5, x=0.01, ha="left", color=INK)
+    width = int(figure.get_figwidth() * 13)
+    parts = [part for line in lines for part in textwrap.wrap(line, width)]
+    figure.suptitle("\n".join(parts), fontsize=9.5, x=0.01, ha="left", color=INK)
+
+
+def spread(rows: pd.DataFrame, value: str) -> pd.DataFrame:
+    """Return the 10 %, 50 % and 90 % quantiles (columns) of the finite values at each K/T (index)."""
+    rows = rows.loc[np.isfinite(rows[value].to_numpy(float)) & np.isfinite(rows["fraction"].to_numpy(float))]
+    by_fraction = rows.groupby("fraction")[value]
+    return pd.DataFrame({q: by_fraction.quantile(q) for q in QUANTILES})
+
+
+def band(axis: Axes, quantiles: pd.DataFrame, colour: Any, zero: float = 0.0, **line: Any) -> None:
+    """Draw the median and the band between the quantiles; values at most `zero` stand there, hollow."""
+    if quantiles.empty:
+        return
+    low, middle, high = (np.maximum(quantiles[q].to_numpy(float), zero) for q in QUANTILES)
+    x = quantiles.index.to_numpy(float)
+    axis.plot(x, middle, color=colour, **{"marker": "o", "ms": 4.5, "lw": 1.6, **line})
+    axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+    there = quantiles[0.5].to_numpy(float) <= zero
+    if zero > 0 and there.any():
+        axis.plot(x[there], middle[there], "o", ms=6, mfc="white", mec=colour, ls="", zorder=4, clip_on=False)
+
+
+def legend_below(figure: Figure, handles: list[Line2D]) -> None:
+    """Put a legend below all axes, as many columns as the figure is wide for."""
+    columns = min(len(handles), max(2, int(figure.get_figwidth() / 2.1)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+
+
+def grid(panels: int, width: float = 3.5, height: float = 3.1) -> tuple[Figure, list[Axes]]:
+    """Return a figure of `panels` axes, each of the size in inches, at most four in a row."""
+    columns = min(panels, MOST_COLUMNS if panels != 6 else 3)
+    rows = -(-panels // columns)
+    figure, axes = blank(width * max(columns, 1.8), height * rows + 0.6, rows, columns)
+    for axis in axes[panels:]:
+        axis.set_visible(False)
+    return figure, axes[:panels]
+
+
+def logarithmic(axis: Axes) -> None:
+    """Let the axis be logarithmic and hold two ticks at least."""
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    if high < 100 * low:
+        axis.set_ylim(10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high)))
+    axis.yaxis.set_major_locator(LogLocator(numticks=7))
+    axis.minorticks_off()

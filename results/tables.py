@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from results.audited import AUDITED
 from results.schema import CLAIM, Group
 from results.settings import evenly, labels
 from results.store import merge
 from results.verdicts import HELD, INCONCLUSIVE, NOT_ADMITTED, VIOLATED, rate_of, rows_of, settings_of
 
 COLOURS = {HELD: "green", VIOLATED: "red", INCONCLUSIVE: "yellow", NOT_ADMITTED: "bright_black"}
+FINDING = "finding"
 MOST_SETTINGS = 6
 LETTERS = {"geometric": "q", "power": "p", "logarithmic": "C"}  # of the fitted parameter
 RATE_COLUMNS = [
@@ -43,7 +45,7 @@ def rates_table(groups: list[Group]) -> pd.DataFrame:
     """
     rows = []
     for (role, algorithm, problem, theorem), parts in rows_of(merge(groups)).items():
-        for part in parts:
+        for part in parts if parts[0].theorem.holds != AUDITED else ():
             names, lanes = labels(part.group), settings_of(part)
             for index in evenly(list(lanes), MOST_SETTINGS):
                 rate, promise = rate_of(part, lanes[index])
@@ -110,10 +112,15 @@ def _rate(row: Any) -> str:
     return f"{letter}={number(row.rate)} / {number(row.promised_rate)}" if letter else "–"
 
 
+def _mark(row: Any) -> str:
+    return f" ({FINDING})" if row.kind == FINDING else ""
+
+
 def _verdict_cells(row: Any) -> list[str]:
+    """Return the cells of `VERDICT_HEAD`; what is observed, not proven, is marked."""
     at = "" if math.isnan(row.at_step) else f" @{number(row.at_step)}"
     lanes = f"{row.judged}/{row.not_admitted}/{row.diverged}"
-    return [row.theorem, row.problem, row.verdict, number(row.max_ratio) + at, _rate(row), lanes]
+    return [row.theorem + _mark(row), row.problem, row.verdict, number(row.max_ratio) + at, _rate(row), lanes]
 
 
 VERDICT_HEAD = ["theorem", "problem", "verdict", "worst ratio", "rate / promised", "lanes*"]
@@ -121,11 +128,18 @@ VERDICT_NOTE = (
     "worst ratio: measured/bound at its largest @step; lanes*: judged/not admitted/diverged; "
     "rate: geometric factor q, power exponent p or C of C/log t, beside the bound's own; a control must be violated"
 )
+FINDING_NOTE = "; a finding is observed, not proven"
+
+
+def verdict_note(table: pd.DataFrame) -> str:
+    """Return what the columns mean, and what a finding is where there is one."""
+    return VERDICT_NOTE + (FINDING_NOTE if (table["kind"] == FINDING).any() else "")
 
 
 def verdict_terminal(table: pd.DataFrame) -> Table:
     """Return the verdicts as a rich table that fits 120 columns: claims, then controls, each by algorithm."""
-    shown = Table(box=None, caption=VERDICT_NOTE, caption_justify="left", header_style="bold", pad_edge=False)
+    note = verdict_note(table)
+    shown = Table(box=None, caption=note, caption_justify="left", header_style="bold", pad_edge=False)
     for index, name in enumerate(VERDICT_HEAD):
         justify = "left" if index < 3 else "right"
         shown.add_column(name, overflow="fold", no_wrap=index > 1, justify=justify)
@@ -164,10 +178,11 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
 def verdict_markdown(table: pd.DataFrame) -> str:
     """Return the verdicts as Markdown, for a README."""
     rows = [
-        [f"`{row.theorem}`", f"`{row.problem}`", row.source, row.role, f"**{row.verdict}**", *_verdict_cells(row)[3:]]
+        [f"`{row.theorem}`" + _mark(row), f"`{row.problem}`", row.source, row.role, f"**{row.verdict}**",
+         *_verdict_cells(row)[3:]]
         for row in lines_of(table)
     ]  # fmt: skip
-    return markdown(["theorem", "problem", "source", "role", *VERDICT_HEAD[2:]], rows) + f"\n{VERDICT_NOTE}.\n"
+    return markdown(["theorem", "problem", "source", "role", *VERDICT_HEAD[2:]], rows) + f"\n{verdict_note(table)}.\n"
 
 
 def rates_markdown(table: pd.DataFrame) -> str:

@@ -3,8 +3,8 @@
 `held`          no judged cell is beyond the bound (for a law: its interval meets the band that the law allows).
 `violated`      a lane is beyond the bound (every run), or the mean, median or quantile over seeds is, at the report's
                 level.
-`inconclusive`  a mean, median or quantile is beyond the bound but not significantly, or the seeds are too few to tell,
-                or nothing was above the rounding floor.
+`inconclusive`  a mean, median, quantile or audit is beyond the bound but not significantly, or the seeds are too few
+                to tell (of an audit fewer than 1000), or nothing was above the rounding floor.
 `not admitted`  every lane breaks the theorem's conditions.
 All statistical rows of one table, claims and controls, share one family-wise error level `alpha` by Holm's method:
 a row is violated where `p_value`, already corrected for the cells and the rows, is at most `alpha`. How a
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from results import rates
+from results.audited import AUDITED, admitted_lanes
 from results.checks import EVERY_RUN, IN_EXPECTATION, ONE_SIDED, Finding, judge
 from results.schema import CLAIM, CONTROL, Group, TheoremRecord
 from results.settings import labels
@@ -30,7 +31,8 @@ COUNTS = ("judged", "not_admitted", "diverged")
 
 @dataclass(frozen=True)
 class Verdict:
-    """One row. Ratios are measured / bound after the rounding credit, for laws the larger of that and its inverse.
+    """One row. Ratios are measured / bound after the rounding credit, for laws the larger of that and its inverse;
+    of an audit, what epsilon is at least / epsilon, with the estimate of the same event as `max_ratio_high`.
 
     `judged`, `not_admitted` and `diverged` count lanes. `at_lane` is the lane of `runs_frame(merge(groups))`,
     `at_setting` its setting. `slack_at_end` is the median over lanes of bound / measured at the last judged
@@ -124,7 +126,7 @@ def rate_of(part: Part, lanes: np.ndarray) -> tuple[rates.Rate, float]:
 def settings_of(part: Part) -> dict[int, np.ndarray]:
     """Return the judged lanes (in a control all) of each setting that has some."""
     group = part.group
-    admitted = np.asarray(group.admitted[part.theorem.name], bool) | (group.role == CONTROL)
+    admitted = admitted_lanes(group, part.theorem)
     setting = group.runs["setting"].to_numpy()
     return {int(index): np.flatnonzero(admitted & (setting == index)) for index in np.unique(setting[admitted])}
 
@@ -137,7 +139,8 @@ def _fall(part: Part, lanes: np.ndarray) -> float:
 
 
 def _headline_rate(parts: list[Part]) -> dict[str, Any]:
-    choices = [(part, index, lanes) for part in parts for index, lanes in settings_of(part).items()]
+    scores = parts[0].theorem.holds == AUDITED  # of models, which have no rate
+    choices = [] if scores else [(part, *chosen) for part in parts for chosen in settings_of(part).items()]
     rate, promise, setting = rates.NO_RATE, np.nan, ""
     if choices:
         part, index, lanes = min(choices, key=lambda choice: _fall(choice[0], choice[2]))

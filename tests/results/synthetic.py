@@ -105,3 +105,44 @@ def decays(seeds=10, settings=(0.5,), factor=0.97, noise=0.05, key=0):
     rng = np.random.default_rng(key)
     factors = factor ** (1 + noise * rng.random((seeds * len(settings), 1)))
     return factors**CHECKPOINTS, np.broadcast_to(0.98**CHECKPOINTS, (seeds * len(settings), len(CHECKPOINTS)))
+
+
+SEEDS, STEPS, FRACTIONS = 6, (0, 100, 200), (0.0, 0.1, 0.5, 0.9, 1.0)
+
+
+def deletion(distance, *, fractions=FRACTIONS, T=100, hyper=None, metrics=None, records=(), proven="", **changes):
+    """Return a group with settings K = fraction T whose last distance is `distance(fraction)`, times 1 + seed/100."""
+    fraction = np.tile(fractions, SEEDS)
+    seed = np.repeat(np.arange(SEEDS), len(fractions))
+    last = np.vectorize(distance, otypes=[float])(fraction) * (1 + seed / 100)
+    value = np.stack([last + 1, last + 1, last], axis=1)
+    more = {name: np.repeat(np.vectorize(f, otypes=[float])(fraction)[:, None], 3, axis=1)
+            for name, f in (metrics or {}).items()}  # fmt: skip
+    record = theorem(**({"name": "sensitivity_theorem", "metric": "sensitivity"} | dict(records)))
+    made = group(
+        value, 1e3, record, settings=fractions, checkpoints=STEPS, seeds=np.arange(SEEDS), more_metrics=more,
+        description={"settings": [{"K": f * T} for f in fractions], "proven": proven, "hyper": hyper}, **changes,
+    )  # fmt: skip
+    made.runs["hp_K"], made.runs["hp_T"], made.runs["steps"] = fraction * T, T, 200
+    for name, number in ({"noise_scale": 0.0, "epsilon": 1.0} | (hyper or {})).items():
+        made.runs[f"hp_{name}"] = number
+    made.runs["certificate"] = "certified: deletion of m records, n -> n - m"
+    return made
+
+
+def both(rewound, descended, problem, name, proven=""):
+    """Return a group that carries both runs; distances are functions of K/T, 2 before unlearning."""
+    return deletion(
+        lambda f: 2 * rewound(f), algorithm="rewind_or_descend", problem=problem, proven=proven, hyper={"eta": 0.1},
+        metrics={"descended_distance": lambda f: 2 * descended(f), "original_distance": lambda f: 2.0},
+        records={"name": name, "metric": "rewound_distance"},
+    )  # fmt: skip
+
+
+def three():
+    """Return the three pictures: rewinding approaches, neither before the basin is chosen, both."""
+    return [
+        both(lambda f: 1 - f, lambda f: 1 + 6 * f, "tanh", "rewinding_approaches", "SMOOTH|DELETABLE"),
+        both(lambda f: float(f < 1), lambda f: 1.0, "wells", "basin_chosen_before_rewinding"),
+        both(lambda f: 0.01**f, lambda f: 0.01**f, "ridge", "rewinding_is_as_close_in_strongly_convex"),
+    ]

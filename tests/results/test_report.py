@@ -80,7 +80,7 @@ def test_figures_have_stable_names_and_controls_stand_apart(tmp_path):
         "tightness.png",
         "rates.png",
         "performance_profile.png",
-        "unlearning_front.png",
+        "unlearning_distance.png",
         "trajectory_gradient_descent_gap_theorem.png",
         "control_trajectory_gradient_descent_gap_theorem.png",
         "trajectory_gradient_descent_mean.png",
