@@ -22,6 +22,9 @@ VARIANTS = {
     "problems.convex.logistic_regression": ({"l2": 0.01}, {"data": "breast_cancer", "l2": 0.001}),
     "problems.convex.huber": ({"N": 5, "h": 0.5, "L": 3.0},),
     "problems.convex.tight_deletion": ({"curvature": 0.0}, {"curvature": -2.0}),
+    "problems.convex.softmax_regression": ({"data": "breast_cancer", "users": "one_label", "l2": 0.0, "start": 1.0},),
+    "problems.nonconvex.sigmoid_loss": ({"data": "breast_cancer", "users": "adversarial"},),
+    "problems.nonconvex.double_well": ({"d": 3, "G": 2.0, "forgotten": 30},),
 }
 
 
@@ -75,7 +78,8 @@ def pair(problem: Problem, key: jax.Array, scale: jax.Array, distance: jax.Array
             record = problem.sample(single, 1)
             seen |= {f"{key}_{name}": value for key, value in pair_on(record, x, y).items()}
     if Oracle.RETAIN in problem.family.oracles:
-        seen["g_retained"] = ravel_pytree(problem.retained().grad(x))[0]
+        retained = problem.retained()
+        seen |= {f"{key}_retained": value for key, value in pair_on(retained, x, y).items()}
     return seen
 
 
@@ -166,7 +170,42 @@ def test_every_record(module, chosen, seed, scale, distance):
             assert np.linalg.norm(s["g_x_i"] - s["g_x_j"]) <= 2 * c.G * (1 + ROUNDING)
     if Regularity.DELETABLE in has:
         disturbance = 2 * c.G * c.forgotten / c.n
-        assert np.linalg.norm(s["g_x"] - s["g_retained"]) <= disturbance * (1 + ROUNDING)
+        assert np.linalg.norm(s["g_x"] - s["g_x_retained"]) <= disturbance * (1 + ROUNDING)
+
+
+@every_family
+@points
+def test_retained_records(module, chosen, seed, scale, distance):
+    problem = instance(module, chosen)
+    c, has, s = problem.constants, problem.family.regularity, seen_at(instance(module, chosen), seed, scale, distance)
+    if Regularity.RETAINS_PL in has:
+        above = s["f_x_retained"] - c.f_star_retained
+        assert above >= -ROUNDING * (1 + abs(c.f_star_retained))
+        assert s["g_x_retained"] @ s["g_x_retained"] >= 2 * c.mu_pl_retained * above * (1 - ROUNDING) - ROUNDING
+    if Regularity.ATTAINS_DELETION in has:
+        assert s["move"].shape == (1,)
+        gap, slack = np.abs(s["g_x"] - s["g_x_retained"]), ROUNDING * np.max(np.abs(s["g_x"]))
+        assert np.allclose(gap, 2 * c.G * c.forgotten / c.n, rtol=1e-6, atol=slack)
+        for change in (s["g_y"] - s["g_x"], s["g_y_retained"] - s["g_x_retained"]):
+            assert np.allclose(change, c.spread * s["move"], rtol=1e-6, atol=slack)
+
+
+@every_family
+def test_two_basins(module, chosen):
+    problem = instance(module, chosen)
+    if Regularity.TWO_BASINS not in problem.family.regularity:
+        pytest.skip("claims no two basins")
+    eta = 0.5 / problem.constants.L_max
+
+    @once
+    def minimum(learned, key):
+        x = jax.lax.fori_loop(0, 2000, lambda _, x: x - eta * learned.grad(x), problem.init(key))
+        return x, learned.grad(x)
+
+    for key in jax.random.split(jax.random.key(4), 5):
+        (x, g), (y, h) = (minimum(learned, key) for learned in (problem, problem.retained()))
+        assert jnp.linalg.norm(g) <= ROUNDING and jnp.linalg.norm(h) <= ROUNDING
+        assert jnp.linalg.norm(x - y) == pytest.approx(float(problem.constants.basins), rel=ROUNDING)
 
 
 @every_family
@@ -212,6 +251,22 @@ def test_sampled_gradients_are_unbiased(module, chosen):
         ("problems.convex.rank_deficient_least_squares", {"rank": 60}),
         ("problems.convex.huber", {"h": 1.5}),
         ("problems.convex.tight_deletion", {"forgotten": 0}),
+        ("problems.convex.overparameterised_deletion", {"d": 40}),
+        ("problems.convex.softmax_regression", {"data": "wine"}),
+        ("problems.convex.softmax_regression", {"users": "nobody"}),
+        ("problems.convex.softmax_regression", {"user": 12}),
+        ("problems.convex.softmax_regression", {"forgotten": 115}),
+        ("problems.convex.softmax_regression", {"forgotten": 0}),
+        ("problems.convex.softmax_regression", {"users": "random", "user": 3}),
+        ("problems.convex.softmax_regression", {"data": "breast_cancer"}),
+        ("problems.convex.softmax_regression", {"l2": -1.0}),
+        ("problems.nonconvex.digits_network", {"users": "adversarial"}),
+        ("problems.nonconvex.digits_network", {"width": 0}),
+        ("problems.nonconvex.sigmoid_loss", {"users": "writers"}),
+        ("problems.nonconvex.tanh_network", {"width": 0}),
+        ("problems.nonconvex.double_well", {"G": 20.0}),
+        ("problems.nonconvex.cosine_deletion", {"G": 0.0}),
+        ("problems.nonconvex.tilted_sine", {"forgotten": 99}),
         ("problems.nonconvex.robust_regression", {"forgotten": 0}),
         ("problems.nonconvex.mlp_classifier", {"records": 1797}),
         ("problems.nonconvex.sine_squared", {"d": 0}),
