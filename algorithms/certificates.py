@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from algorithms.algorithm import refuse_unless
-from algorithms.gaussian_mechanism import noise_multiplier
+from algorithms.gaussian_mechanism import analytic_sigma, check_target
 from algorithms.sensitivity import (
     MARGIN,
     convex_sensitivity,
@@ -26,6 +26,7 @@ from algorithms.sensitivity import (
 from problems.problem import Constants
 
 DELETION = "deletion of m records, n -> n - m"
+DOUBLE, HORIZON = 2.0**-52, 1e-3
 ROUNDING = 1e-13  # noise below this share of the parameters' size hides nothing that rounding does not
 
 
@@ -184,6 +185,16 @@ def rewind_sensitivity(declared: Declared, training: Training) -> float:
     return bound
 
 
+def check_descent(declared: Declared, training: Training) -> None:
+    """Raise `InvalidSetting` unless the loss is strongly convex and the step size in range."""
+    refuse_unless(
+        declared.loss_class is LossClass.STRONGLY_CONVEX,
+        f"Descent-to-Delete on a {declared.loss_class.value} loss: no bound decreases in K; rewind instead",
+    )
+    largest, name = step_range(declared)
+    refuse_unless(training.eta <= largest * MARGIN, f"eta = {training.eta}: needs eta <= {name} = {largest:.6g}")
+
+
 def descent_sensitivity(declared: Declared, training: Training) -> float:
     """Return the bound 2R gamma^K of Descent-to-Delete with projected steps on a strongly convex loss.
 
@@ -191,48 +202,47 @@ def descent_sensitivity(declared: Declared, training: Training) -> float:
         InvalidSetting: the loss is not strongly convex (nothing that decreases in K is provable), no ball is given, or
             the step size is outside its range.
     """
-    refuse_unless(
-        declared.loss_class is LossClass.STRONGLY_CONVEX,
-        f"Descent-to-Delete on a {declared.loss_class.value} loss: no bound decreases in K; rewind instead",
-    )
-    largest, name = step_range(declared)
-    refuse_unless(training.eta <= largest * MARGIN, f"eta = {training.eta}: needs eta <= {name} = {largest:.6g}")
+    check_descent(declared, training)
     refuse_unless(math.isfinite(training.radius), "Descent-to-Delete needs the radius of the ball it projects on")
     if training.forgotten == 0:
         return 0.0
     return 2 * training.radius * (1 - training.eta * declared.mu) ** training.K
 
 
-def check_target(epsilon: float, delta: float) -> None:
-    """Raise `InvalidSetting` unless epsilon is positive and finite and delta lies in (0, 1)."""
-    refuse_unless(epsilon > 0 and math.isfinite(epsilon), f"epsilon = {epsilon}: must be positive and finite")
-    refuse_unless(0 < delta < 1, f"delta = {delta}: must lie in (0, 1)")
-
-
-def analytic_sigma(epsilon: float, delta: float, sensitivity: float) -> float:
-    """Return the exact Gaussian noise for a sensitivity (Balle & Wang 2018, Theorem 8), any epsilon > 0."""
-    check_target(epsilon, delta)
-    return sensitivity * float(noise_multiplier(epsilon, delta)) if sensitivity else 0.0
-
-
-def classic_sigma(epsilon: float, delta: float, sensitivity: float) -> float:
-    """Return Delta sqrt(2 ln(1.25/delta))/epsilon (Dwork & Roth 2014, Theorem 3.22), valid for epsilon < 1 only.
+def sequential_sensitivity(declared: Declared, training: Training) -> float:
+    """Return 8 G g^K/(mu n (1 - g^K)), g = 1 - eta mu: D2D with K steps a request, m requests so far, long learning.
 
     Raises:
-        InvalidSetting: epsilon >= 1; from some epsilon between 5 and 10 on the formula adds too little noise.
+        InvalidSetting: not strongly convex, more than half of the records deleted (the published form assumes n_i >=
+            n/2), no step a request, or a step size outside its range.
     """
-    check_target(epsilon, delta)
+    check_descent(declared, training)
+    refuse_unless(training.K >= 1, f"K = {training.K}: each request takes at least one step")
     refuse_unless(
-        epsilon < 1, f"epsilon = {epsilon}: the classic formula is proven for epsilon < 1; take analytic_sigma"
+        2 * training.forgotten <= training.n,
+        f"m = {training.forgotten} of n = {training.n}: sequential Descent-to-Delete is proven up to half the records",
     )
-    return sensitivity * math.sqrt(2 * math.log(1.25 / delta)) / epsilon
+    shrink = (1 - training.eta * declared.mu) ** training.K
+    return 8 * declared.G * shrink / (declared.mu * training.n * (1 - shrink)) if training.forgotten else 0.0
 
 
-def zcdp_sigma(epsilon: float, delta: float, sensitivity: float) -> float:
-    """Return Delta/(sqrt2 (sqrt(ln(1/delta) + epsilon) - sqrt(ln(1/delta)))) (Bun & Steinke 2016), any epsilon > 0."""
-    check_target(epsilon, delta)
-    log = math.log(1 / delta)
-    return sensitivity / (math.sqrt(2) * (math.sqrt(log + epsilon) - math.sqrt(log)))
+def reconstructed_sensitivity(declared: Declared, training: Training, rounding: float = DOUBLE) -> float:
+    """Return Rewind-to-Delete's sensitivity from a reconstructed checkpoint: g^K r more, r = rounding (1 - eta L)^-K.
+
+    `rounding` is the relative error of one backward step, at least the precision's; g is that of the loss class.
+
+    Raises:
+        InvalidSetting: eta L >= 1 (no backward step), minibatches (they would have to be replayed), or K beyond the
+            precision's horizon, where r > 1e-3: nothing is left of the checkpoint.
+    """
+    eta_L = training.eta * declared.L
+    refuse_unless(eta_L < 1, f"eta L = {eta_L:g}: going back needs eta L < 1")
+    refuse_unless(not training.batch_size, "minibatches: going back needs the very batches of learning, in reverse")
+    error = rounding * (1 - eta_L) ** -training.K
+    horizon = int(math.log(HORIZON / rounding) / -math.log1p(-eta_L))
+    refuse_unless(error <= HORIZON, f"K = {training.K}: beyond {horizon} steps back rounding has eaten the checkpoint")
+    growth = {LossClass.STRONGLY_CONVEX: 1 - training.eta * declared.mu, LossClass.CONVEX: 1.0}
+    return rewind_sensitivity(declared, training) + growth.get(declared.loss_class, 1 + eta_L) ** training.K * error
 
 
 def certify(

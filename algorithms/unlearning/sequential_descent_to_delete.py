@@ -26,7 +26,6 @@ from jax import Array, lax
 
 from algorithms import deletion
 from algorithms.algorithm import Algorithm, refuse_unless
-from algorithms.certificates import zcdp_sigma
 from algorithms.deletion import (
     LEARNING_GRADIENT,
     PRIVACY_SPENT,
@@ -40,6 +39,7 @@ from algorithms.deletion import (
     extent,
     readout,
 )
+from algorithms.gaussian_mechanism import zcdp_sigma
 from algorithms.metric import VALUE, Metric
 from algorithms.recursions import descend_by
 from algorithms.sensitivity import disturbance, is_noise_whole, is_strongly_convex_step, log_contraction

@@ -13,13 +13,13 @@ from algorithms.certificates import (
     LossClass,
     Training,
     Void,
-    analytic_sigma,
     certify,
-    classic_sigma,
     descent_sensitivity,
+    reconstructed_sensitivity,
     rewind_sensitivity,
-    zcdp_sigma,
+    sequential_sensitivity,
 )
+from algorithms.gaussian_mechanism import analytic_sigma, classic_sigma, zcdp_sigma
 
 CONVEX, STRONG, NONCONVEX = LossClass.CONVEX, LossClass.STRONGLY_CONVEX, LossClass.NONCONVEX
 DECLARED = {
@@ -161,6 +161,33 @@ def test_descending_is_certified_in_the_strongly_convex_class_alone():
     with pytest.raises(InvalidSetting, match="radius"):
         certify(DECLARED[STRONG], training(), 1.0, 1e-5, sensitivity=descent_sensitivity)
     assert certify(DECLARED[STRONG], training(radius=1.0), 1.0, 1e-5, sensitivity=descent_sensitivity).certified
+
+
+def test_sequential_requests_are_certified_up_to_half_of_the_records():
+    certificate = certify(DECLARED[STRONG], training(), 1.0, 1e-5, sensitivity=sequential_sensitivity, sigma=zcdp_sigma)
+    shrink, root = 0.9**40, math.sqrt(math.log(1e5))
+    published = 4 * math.sqrt(2) * shrink / (0.1 * 1000 * (1 - shrink) * (math.sqrt(math.log(1e5) + 1) - root))
+    assert certificate.sigma == pytest.approx(published, rel=1e-12)
+    with pytest.raises(InvalidSetting, match="up to half"):
+        sequential_sensitivity(DECLARED[STRONG], training(forgotten=501))
+    with pytest.raises(InvalidSetting, match="no bound decreases in K"):
+        sequential_sensitivity(DECLARED[CONVEX], training())
+
+
+def test_a_reconstructed_checkpoint_costs_its_error_and_has_a_horizon():
+    for loss_class, declared in DECLARED.items():
+        more = reconstructed_sensitivity(declared, training(T=20, K=20))  # rewinding to the start costs nothing else
+        growth = {STRONG: 0.9, CONVEX: 1.0, NONCONVEX: 1.2}[loss_class]
+        expected = 2.0**-52 * ((1 - declared.L) / growth) ** -20
+        assert more == pytest.approx(expected, rel=1e-9)
+    with pytest.raises(InvalidSetting, match="eta L < 1"):
+        reconstructed_sensitivity(DECLARED[CONVEX], training(eta=4.0))
+    with pytest.raises(InvalidSetting, match="rounding has eaten the checkpoint"):
+        reconstructed_sensitivity(DECLARED[CONVEX], training(T=200, K=120))
+    with pytest.raises(InvalidSetting, match="beyond 31 steps back"):  # float32: log(1e-3 2^23)/log(4/3)
+        reconstructed_sensitivity(DECLARED[CONVEX], training(K=40), rounding=2.0**-23)
+    with pytest.raises(InvalidSetting, match="the very batches"):
+        reconstructed_sensitivity(DECLARED[CONVEX], training(K=20, batch_size=10))
 
 
 def test_a_bound_that_overflows_and_noise_below_rounding_are_refused():
