@@ -176,7 +176,7 @@ def apart(x: Any, y: Any) -> Array:
 
 def log_growth(c: Array) -> Array:
     """Return log c, finite also at c = 0 (a step that forgets at once)."""
-    return jnp.log(jnp.maximum(c, jnp.finfo(float).tiny))
+    return jnp.log(jnp.maximum(c, jnp.finfo(jnp.zeros(()).dtype).tiny))
 
 
 def gdp_of_unlearning(z: Array, c: Array, s: Array, k: Array) -> Array:

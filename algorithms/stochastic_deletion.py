@@ -47,14 +47,14 @@ class HParams(deletion.HParams):
 
     p: probability of the tail that the mechanism gives up, 0 for the best of a few; batch_size: b, 0 for the whole of
     D; sampling: `subsets` or `independent`; mechanism: how the noise is calibrated (`algorithms.relaxed_mechanism`);
-    `c_epsilon` is filled by `prepare`.
+    `c_epsilon` is filled by `prepare`; the others are those of `algorithms.deletion`.
     """
 
     radius: Array | float | str = float("inf")
     decay: Array | float | str = 1.0
     p: Array | float = 0.0
     c_epsilon: Array | float = float("nan")
-    batch_size: int = struct.field(pytree_node=False, default=8)
+    batch_size: int = struct.field(pytree_node=False, default=1)
     sampling: str = struct.field(pytree_node=False, default="subsets")
     mechanism: str = struct.field(pytree_node=False, default="chernoff")
 
@@ -99,9 +99,11 @@ def begin(problem: Problem, x0: Any, key: Key, hp: Any, switch: Array, end: Arra
     """Return the start, in the ball, with noise of scale `sigma()`.
 
     Raises:
-        InvalidSetting: a b-subset is larger than any D'. Where only this D' is too small for it, which the program
-            learns as it runs, the start is NaN: the lane is written down as diverged.
+        InvalidSetting: the problem does not state m, or a b-subset is larger than any D'. Where only this D' is too
+            small for it, which the program learns as it runs, the start is NaN: the lane is written down as diverged.
     """
+    if problem.constants.forgotten is UNSTATED:
+        raise InvalidSetting(f"{problem.family.name} does not state how many records it forgets")
     if hp.sampling == "subsets" and hp.batch_size >= problem.records:
         raise InvalidSetting(f"batch_size = {hp.batch_size}: D' has fewer than n = {problem.records} records")
     coupled = is_coupled(problem.constants, hp)
@@ -111,10 +113,7 @@ def begin(problem: Problem, x0: Any, key: Key, hp: Any, switch: Array, end: Arra
 
 def retained_records(problem: Problem) -> Array:
     """Return n - m."""
-    m = problem.constants.forgotten
-    if m is UNSTATED:
-        raise InvalidSetting(f"{problem.family.name} does not state how many records it forgets")
-    return jnp.asarray(problem.records - m, jnp.int32)
+    return jnp.asarray(problem.records - problem.constants.forgotten, jnp.int32)
 
 
 def projected(x: Any, radius: Array) -> Any:
@@ -125,8 +124,8 @@ def projected(x: Any, radius: Array) -> Any:
 def coupled_minibatches(problem: Problem, key: Key, hp: Any) -> tuple[Array, Array]:
     """Return the indices (b,) of B, drawn from D, and of B', drawn from D'."""
     n, b, retained = problem.records, hp.batch_size, retained_records(problem)
-    taken = jnp.arange(b) if hp.sampling == "subsets" else jnp.zeros(b, int)
-    rank, other = jax.random.randint(key, (2, b), 0, jnp.stack([n - taken, retained - taken]))
+    taken = jnp.arange(b, dtype=jnp.int32) * (hp.sampling == "subsets")
+    rank, other = jax.random.randint(key, (2, b), 0, jnp.stack([n - taken, retained - taken]), jnp.int32)
     if hp.sampling == "independent":
         return rank, jnp.where(rank < retained, rank, other)
 
@@ -136,18 +135,20 @@ def coupled_minibatches(problem: Problem, key: Key, hp: Any) -> tuple[Array, Arr
         kept = (z < retained) & ~jnp.any(of_retained == z)
         return insert(of_d, z), insert(of_retained, jnp.where(kept, z, absent(of_retained, other[i])))
 
-    return lax.fori_loop(0, b, draw, (jnp.full(b, 2 * n), jnp.full(b, 2 * n)))
+    empty = jnp.full(b, 2 * n, jnp.int32)
+    return lax.fori_loop(0, b, draw, (empty, empty))
 
 
 def absent(chosen: Array, rank: Array) -> Array:
     """Return the number that has `rank` among 0, 1, ... without the increasing `chosen`, empty places being 2n."""
-    return rank + jnp.sum(chosen - jnp.arange(len(chosen)) <= rank)
+    skipped = chosen - jnp.arange(len(chosen), dtype=jnp.int32) <= rank
+    return rank + jnp.sum(skipped, dtype=jnp.int32)
 
 
 def insert(chosen: Array, z: Array) -> Array:
     """Return the increasing numbers with z among them, the last, empty place given up."""
-    at, place = jnp.sum(chosen < z), jnp.arange(len(chosen))
-    return jnp.where(place < at, chosen, jnp.where(place == at, z, jnp.roll(chosen, 1)))
+    before = jnp.roll(chosen, 1).at[0].set(-1)
+    return jnp.where(chosen < z, chosen, jnp.maximum(before, z))
 
 
 def gradients(problem: Problem, state: State, key: Key, hp: Any) -> tuple[Any, Any]:

@@ -93,19 +93,11 @@ def own_bytes(choice: ProblemChoice) -> int:
 
 
 def facts_of(task: Task, lanes: Lanes) -> dict[str, np.ndarray]:
-    """Return what is written down of a block of lanes besides its records: settings, calls a step, certified or not."""
+    """Return what is written down of a block of lanes besides its records: settings and calls a step."""
 
     def calls(problem: Problem, hp: Any) -> jax.Array:
         return jnp.broadcast_to(jnp.asarray(task.algorithm.calls(problem, hp), dtype=float), (lanes.shape[1],))
 
-    certifying = [t for t in task.algorithm.theorems if t.certifies and t.assumes in task.problem.family.regularity]
-
-    def certified(problem: Problem, hp: Any) -> jax.Array:
-        admitted = [jnp.broadcast_to(t.admits(problem.constants, hp), (lanes.shape[1],)) for t in certifying]
-        return jnp.any(jnp.stack(admitted), axis=0) if admitted else jnp.zeros(lanes.shape[1], bool)
-
-    def of_seeds(function: Any) -> np.ndarray:
-        return np.asarray(jax.vmap(function, (0 if lanes.own_data else None, 0))(lanes.problem, lanes.hp))
-
+    of_seeds = jax.vmap(calls, (0 if lanes.own_data else None, 0))
     resolved = {f"hp:{name}": np.asarray(getattr(lanes.hp, name)) for name in task.settings[0]}
-    return resolved | {"calls:step": of_seeds(calls), "certified:lane": of_seeds(certified)}
+    return resolved | {"calls:step": np.asarray(of_seeds(lanes.problem, lanes.hp))}

@@ -80,12 +80,13 @@ class Carry:
 
 @struct.dataclass
 class Record:
-    """What is written down at a checkpoint; `admitted` and `floor` do not change along the run."""
+    """What is written down at a checkpoint; `admitted`, `floors` and `certified` do not change along the run."""
 
     metrics: dict[str, Array]
     bounds: dict[str, Array]
     admitted: dict[str, Array]
     floors: dict[str, Array]
+    certified: dict[str, Array]
 
 
 def start(program: Program, problem: Problem, keys: Array, hp: Any) -> Carry:
@@ -138,7 +139,14 @@ def observe(program: Program, problem: Problem, carry: Carry, hp: Any, t: Array)
         eps = jnp.finfo(jnp.zeros(()).dtype).eps
         floors[theorem.name] = ROUNDING * eps * carry.scale[theorem.metric.name]
     metrics = {metric.name: jnp.asarray(read(metric), dtype=float) for metric in program.recorded}
-    return Record(metrics, bounds, admitted, floors)
+    return Record(metrics, bounds, admitted, floors, {"lane": certified(program, problem, hp)})
+
+
+def certified(program: Program, problem: Problem, hp: Any) -> Array:
+    """Return whether a theorem of the method, judged or not, certifies the lane."""
+    certifying = (t for t in program.algorithm.theorems if t.certifies and t.assumes in problem.family.regularity)
+    admitted = [jnp.asarray(theorem.admits(problem.constants, hp), bool) for theorem in certifying]
+    return jnp.any(jnp.stack(admitted)) if admitted else jnp.asarray(False)
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,9 @@ def logistic():
     return jax.jit(make, compiler_options=ONCE)(KEY)
 
 
-def setting(algorithm, eta=0.05, K=20.0, mechanism="worst_case", **others):
-    return algorithm.prepare(
-        HParams(**({"eta": eta, "K": K, "T": float(T), "mechanism": mechanism, "batch_size": 8} | others))
-    )
+def setting(algorithm, eta=0.05, K=20.0, mechanism="worst_case", batch_size=8, **others):
+    hp = HParams(eta=eta, K=K, T=float(T), mechanism=mechanism, batch_size=batch_size, **others)
+    return algorithm.prepare(hp)
 
 
 @partial(jax.jit, static_argnames=("algorithm", "seeds", "metric"), compiler_options=ONCE)
@@ -126,10 +125,8 @@ def test_rewinding_to_the_start_is_retraining_and_nothing_to_hide():
 
 
 def test_retraining_does_not_know_when_unlearning_begins():
-    problem = logistic()
-    early, late = (
-        run(r2d.algorithm, problem, setting(r2d.algorithm, eta=0.5, K=K), problem.init(KEY))[0] for K in (50.0, 0.0)
-    )
+    problem, settings = logistic(), [setting(r2d.algorithm, eta=0.5, K=K) for K in (50.0, 0.0)]
+    early, late = (run(r2d.algorithm, problem, hp, problem.init(KEY))[0] for hp in settings)
     np.testing.assert_array_equal(early.retrained, late.retrained)
     assert not np.any(early.x == late.x)
 
@@ -208,10 +205,9 @@ def test_bounds_hold_on_logistic_regression_in_and_out_of_a_ball():
 
 
 def test_projection_leaves_the_ball_s_points_alone():
-    x = {"a": jnp.array([3.0, 0.0]), "b": jnp.array([[4.0]])}
-    for radius in (5.0, 7.0, jnp.inf):
-        assert jax.tree.all(jax.tree.map(lambda p, q: bool(jnp.all(p == q)), projected(x, radius), x))
-    np.testing.assert_allclose(projected(x, 1.0)["b"], 0.8)
+    x = jnp.array([3.0, 4.0])
+    assert all(jnp.all(projected(x, radius) == x) for radius in (5.0, 7.0, jnp.inf))
+    np.testing.assert_allclose(projected(x, 1.0), [0.6, 0.8])
     assert projected(jnp.zeros(2), 1.0).tolist() == [0, 0]
 
 
@@ -253,15 +249,6 @@ def test_chernoff_stays_within_delta_and_the_mean_plugged_in_does_not(mechanism)
         assert spent[:, -1].mean() > 5e-2
 
 
-def test_descent_s_certificate_is_kept_and_broken_by_less_noise():
-    problem = tight_deletion.make(KEY, curvature=1.0)
-    for noise_scale in (1.0, 0.3):
-        hp = setting(d2d.algorithm, 0.2, 20.0, "chernoff", radius=1.5, delta=1e-2, noise_scale=noise_scale)
-        _, spent = run(d2d.algorithm, problem, hp, jnp.zeros(1), 500, T + 20, PRIVACY_SPENT)
-        assert bool(d2d.certificate.admits(problem.constants, hp)) == (noise_scale == 1)
-        assert (spent[:, -1].mean() <= 1e-2) == (noise_scale == 1)
-
-
 def start(algorithm, problem, hp):
     init = jax.jit(lambda problem, hp: algorithm.init(problem, problem.init(KEY), KEY, hp), compiler_options=ONCE)
     return init(problem, hp)
@@ -286,7 +273,6 @@ def test_a_minibatch_that_d_prime_cannot_fill_is_refused_or_marked():
     assert bool(r2d.certificate.admits(problem.constants, replaced))
 
 
-@pytest.mark.parametrize("algorithm", [r2d.algorithm, d2d.algorithm])
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -300,14 +286,12 @@ def test_a_minibatch_that_d_prime_cannot_fill_is_refused_or_marked():
         ({"mechanism": "classic"}, "mechanism"),
         ({"p": 1e-5}, "p >= delta"),
         ({"eta": -1.0}, "eta"),
+        ({"K": -1.0}, "K"),
     ],
 )
-def test_impossible_settings_are_refused(algorithm, wrong, message):
-    with pytest.raises(InvalidSetting, match=message):
-        algorithm.prepare(HParams(**({"eta": 0.1, "K": 1.0, "T": 10.0} | wrong)))
-
-
-def test_only_rewinding_is_limited_by_the_learning_steps():
+def test_impossible_settings_are_refused(wrong, message):
+    for algorithm in (r2d.algorithm, d2d.algorithm):
+        with pytest.raises(InvalidSetting, match=message):
+            setting(algorithm, **wrong)
     with pytest.raises(InvalidSetting, match="0 <= K <= T"):
         setting(r2d.algorithm, K=T + 1.0)
-    assert setting(d2d.algorithm, K=T + 1.0).K == T + 1
