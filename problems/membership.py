@@ -27,10 +27,12 @@ def measures(
     loss: Callable[[Array, Array], Array] = cross_entropy,
     unseen: bool = True,
     classes: bool = True,
+    forgets: bool = True,
 ) -> tuple[tuple[str, Measure], ...]:
     """Return the measures of a model: `scores(x, inputs)` (b, C) of a point x, `loss(scores, labels)` (b,).
 
-    Without `unseen` records what compares with them is left out, without `classes` what needs a right label.
+    Without `unseen` records what compares with them is left out, without `classes` what needs a right label,
+    without `forgets` what speaks of forgotten records.
     """
 
     def losses(x: Any, inputs: Any, labels: Array) -> Array:
@@ -56,12 +58,14 @@ def measures(
         others = losses(x, data.unseen_inputs, data.unseen_labels)
         return mean_over(1 - data.kept, chance_below(members, others))
 
-    found = [("forget_loss", forget_loss)]
+    found: list[tuple[str, Measure]] = [("forget_loss", forget_loss)] if forgets else []
+    if classes and forgets:
+        found += [("forget_accuracy", forget_accuracy)]
     if classes:
-        found += [("forget_accuracy", forget_accuracy), ("retained_accuracy", retained_accuracy)]
+        found += [("retained_accuracy" if forgets else "accuracy", retained_accuracy)]
     if classes and unseen:
         found += [("unseen_accuracy", unseen_accuracy)]
-    if unseen:
+    if unseen and forgets:
         found += [("membership_auc", membership_auc)]
     return tuple(found)
 

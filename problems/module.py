@@ -22,7 +22,7 @@ from jax import Array
 
 from problems.membership import Measure, cross_entropy, measures
 from problems.problem import STATED_WITH, Constants, Family, Problem, Regularity, require
-from problems.records import deletion, sampler
+from problems.records import deletion, finite_sum, sampler
 from problems.users import Records, rows
 
 Loss = Callable[[Array, Array], Array]
@@ -36,10 +36,12 @@ def family(
     unseen: bool = False,
     regularity: Regularity = Regularity.NONE,
     more: tuple[tuple[str, Measure], ...] = (),
+    forgets: bool = True,
 ) -> Family[Records, Any]:
     """Return the family of a model; a new object each time, so build it once for every program that it is to run in.
 
     `classes` is the number of classes if labels are classes, else 0; `more` are measures beside those of `membership`.
+    Without `forgets` there is nobody to delete.
     """
 
     def scores(x: Any, inputs: Any) -> Array:
@@ -60,9 +62,10 @@ def family(
         init=init,
         value=value,
         sample=sampler(rows),
-        deletion=deletion(rows, substitute if classes else None),
+        records=finite_sum(rows),
+        deletion=deletion(substitute if classes else None) if forgets else None,
         scores=(lambda data, x: scores(x, data.inputs)) if classes else None,
-        measures=(*measures(scores, loss, unseen=unseen, classes=classes > 0), *more),
+        measures=(*measures(scores, loss, unseen, classes > 0, forgets), *more),
     )
 
 
@@ -83,10 +86,11 @@ def module_problem(
 
     `module` is a flax module, or any object with `init(key, inputs)` and `apply(x, inputs)`, without state
     (batch norm). `inputs` (n, ...) and `labels` (n, ...) are arrays, `users` (n,) says whose each record is; without
-    it every record is a user of its own, named by its number. `loss(scores, labels)` is (n,), the cross-entropy of
-    whole-numbered labels unless another is given. `unseen` = (inputs, labels) of people never trained on adds
-    accuracy and membership measures, `measures` adds (name, function of data and x) pairs. With `constants`
-    (L_max, G, and what each flag of `regularity` states) the problem is `DELETABLE`; without, nothing can be certified.
+    it every record is a user of its own, named by its number; without `forget` nobody is deleted.
+    `loss(scores, labels)` is (n,), the cross-entropy of whole-numbered labels unless another is given. `unseen` =
+    (inputs, labels) of people never trained on adds accuracy and membership measures, `measures` adds (name, function
+    of data and x) pairs. With `constants` (L_max, G, and what each flag of `regularity` states) the problem is
+    `DELETABLE`; without, nothing can be certified.
 
     Raises:
         InvalidParameter: an unknown user (with the nearest names), nobody or everybody forgotten, arrays of different
@@ -99,19 +103,23 @@ def module_problem(
         n == len(labels) == len(users), f"{n} inputs, {len(labels)} labels, {len(users)} users: one of each a record"
     )
     check_numbers(inputs, labels)
-    gone = asks_to_be_forgotten(users, forget)
+    forgets = forget is not None
+    gone = asks_to_be_forgotten(users, forget) if forgets else np.zeros(n, bool)
     m = int(gone.sum())
     order = np.argsort(gone, kind="stable")
     others = (None, None) if unseen is None else tuple(np.asarray(part) for part in unseen)
     data = Records(inputs[order], labels[order], np.full(n, 1 / n), 1.0 - gone[order], *others)  # type: ignore[arg-type]
     dimension, classes = check_model(module, data, loss)
-    known = replace(constants or Constants(), n=n, forgotten=m, dimension=dimension)
+    known = replace(constants or Constants(), n=n, forgotten=m if forgets else None, dimension=dimension)
     known = jax.tree.map(lambda number: np.asarray(number, float), known)
-    if known.L_max is not None and known.G is not None:
+    if forgets and known.L_max is not None and known.G is not None:
         regularity |= Regularity.DELETABLE
+    if loss is cross_entropy:
+        regularity |= Regularity.NONNEGATIVE
     check_constants(known, regularity)
     named = type(module).__name__
-    return Problem(family(named, module, loss, classes, unseen is not None, regularity, tuple(measures)), data, known)
+    kind = family(named, module, loss, classes, unseen is not None, regularity, tuple(measures), forgets)
+    return Problem(kind, data, known)
 
 
 def check_numbers(*arrays: np.ndarray) -> None:
@@ -124,7 +132,6 @@ def check_numbers(*arrays: np.ndarray) -> None:
 
 def asks_to_be_forgotten(users: np.ndarray, forget: Any) -> np.ndarray:
     """Return which records (n,) belong to those who are to be forgotten."""
-    require(forget is not None, "forget = None: name the user to forget, or several")
     several = isinstance(forget, Iterable) and not isinstance(forget, str | bytes)
     wanted, known = set(np.asarray(forget).tolist() if several else [forget]), set(users.tolist())
     require(len(wanted) > 0, "forget names nobody: at least one user")

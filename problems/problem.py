@@ -40,7 +40,13 @@ class Regularity(enum.Flag):
     RETAINS_PL = enum.auto()  # the mean over the retained records is mu_pl_retained-PL with infimum f_star_retained
     ATTAINS_DELETION = enum.auto()  # 1-D: |grad f_D - grad f_{D'}| = 2 G m/n and f'' = spread everywhere
     TWO_BASINS = enum.auto()  # f_D and f_{D'}, from the start that is drawn, end in minima that lie `basins` apart
-    SMOOTH_IN_WEIGHT = enum.auto()  # f(A, B) = ell(W0 + B A) with an L_weight-smooth ell >= ell_star
+    MATRIX = enum.auto()  # x is one m x n matrix
+    BOUNDED_VARIANCE = (
+        enum.auto()
+    )  # the mean over records of |grad f_i(x) - grad f(x)|^2 is at most sigma_sq at every x
+    BOUNDED_IN_WEIGHT = enum.auto()  # f(A, B) = ell(B A) with ell >= ell_star over all weights
+    SMOOTH_IN_WEIGHT = enum.auto()  # f(A, B) = ell(B A) with an L_weight-smooth ell >= ell_star
+    TARGET = enum.auto()  # f(A, B) = |B A - M|_F^2/2 with M of rank r, its singular values sigma_1 >= .. >= sigma_r > 0
     TABULAR_MDP = enum.auto()  # minus the return of a softmax policy with one logit per state and action
     STRICT_SADDLE = enum.auto()  # the start is a saddle with known escape direction and rate
     SOFTMAX_POLICY = enum.auto()  # minus the return of a softmax policy whose logits are linear in x
@@ -57,6 +63,7 @@ class Oracle(enum.Flag):
     ROLLOUT = enum.auto()
     SUBSTITUTE = enum.auto()
     SCORES = enum.auto()
+    ROWS = enum.auto()
 
 
 @struct.dataclass
@@ -78,6 +85,11 @@ class Constants:
     spread: Scalar = UNSTATED  # second derivative, the same everywhere: a step multiplies distances by |1 - eta spread|
     basins: Scalar = UNSTATED  # distance between the minima that learning on D and on D' end in
     dimension: Scalar = UNSTATED  # number of parameters d
+    rows: Scalar = UNSTATED  # number m of rows of x
+    columns: Scalar = UNSTATED  # number n of columns of x
+    sigma_sq: Scalar = UNSTATED  # upper bound, at every x, on the mean over records of |grad f_i(x) - grad f(x)|^2
+    sigma_1: Scalar = UNSTATED  # largest singular value of the target M
+    sigma_r: Scalar = UNSTATED  # smallest positive singular value of the target M
     L_weight: Scalar = UNSTATED  # smoothness of ell as a function of the full weight
     ell_star: Scalar = UNSTATED  # a lower bound of ell over all full weights
     gamma: Scalar = UNSTATED  # discount factor
@@ -105,6 +117,10 @@ STATED_WITH: dict[Regularity, tuple[str, ...]] = {
     Regularity.RETAINS_PL: ("mu_pl_retained", "f_star_retained", "L_max", "G", "n", "forgotten"),
     Regularity.ATTAINS_DELETION: ("spread",),
     Regularity.TWO_BASINS: ("basins",),
+    Regularity.MATRIX: ("rows", "columns"),
+    Regularity.BOUNDED_VARIANCE: ("sigma_sq",),
+    Regularity.BOUNDED_IN_WEIGHT: ("ell_star",),
+    Regularity.TARGET: ("sigma_1", "sigma_r"),
     Regularity.SMOOTH_IN_WEIGHT: ("L_weight", "ell_star"),
     Regularity.SOFTMAX_POLICY: ("gamma", "R_c", "r_mid", "score_sq", "fisher"),
     Regularity.TABULAR_MDP: ("states", "actions", "gap"),
@@ -123,10 +139,10 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Factored(Generic[D, X]):
-    """How a point `x` of adapters becomes the full weight: f(x) = loss(data, merge(data, x))."""
+    """How a point `x` of adapters becomes a weight M, a matrix or one a path: f(x) = loss(data, merge(data, x))."""
 
-    merge: Callable[[D, X], Array]
-    loss: Callable[[D, Array], Scalar]
+    merge: Callable[[D, X], Any]
+    loss: Callable[[D, Any], Scalar]
 
 
 @dataclass(frozen=True)
@@ -141,13 +157,19 @@ class Policy(Generic[D, X]):
 
 
 @dataclass(frozen=True)
+class FiniteSum(Generic[D]):
+    """The records that an objective is the mean over."""
+
+    rows: Callable[[D, Array], D]  # the records at `index` (b,), equally weighted: smaller data
+    count: Callable[[D], int]  # n, static
+
+
+@dataclass(frozen=True)
 class Deletion(Generic[D]):
     """What a mean over records offers to unlearning; the last m of its n records are the ones to forget."""
 
     retain: Callable[[D, Array | None], D]  # without the forgotten records, or without the last `deleted` of them
     forget: Callable[[D], D]  # the forgotten records alone
-    rows: Callable[[D, Array], D]  # the records at `index` (b,), equally weighted: smaller data
-    count: Callable[[D], int]  # n, static
     substitute: Callable[[D], D] | None = None  # the forgotten records replaced by others: n stays
 
 
@@ -165,6 +187,7 @@ class Family(Generic[D, X]):
     init: Callable[[D, Key], X]
     value: Callable[[D, X], Scalar]
     sample: Callable[[D, Key, int], D] | None = None
+    records: FiniteSum[D] | None = None
     deletion: Deletion[D] | None = None
     factored: Factored[D, X] | None = None
     policy: Policy[D, X] | None = None
@@ -177,6 +200,7 @@ class Family(Generic[D, X]):
         offered = Oracle.GRADIENT
         for oracle, provider in (
             (Oracle.SAMPLE, self.sample),
+            (Oracle.ROWS, self.records),
             (Oracle.RETAIN, self.deletion),
             (Oracle.SUBSTITUTE, self.deletion and self.deletion.substitute),
             (Oracle.WEIGHT_GRADIENT, self.factored),
@@ -219,6 +243,12 @@ class Problem(Generic[D, X]):
         return replace(self, data=self.family.sample(self.data, key, batch_size))
 
     @property
+    def finite_sum(self) -> FiniteSum[D]:
+        """Return the records' oracles."""
+        assert self.family.records is not None
+        return self.family.records
+
+    @property
     def deletion(self) -> Deletion[D]:
         """Return the deletion oracles."""
         assert self.family.deletion is not None
@@ -239,12 +269,12 @@ class Problem(Generic[D, X]):
 
     def rows(self, index: Array) -> "Problem[D, X]":
         """Return the problem of the records at `index`, a minibatch (b,); the retained ones have index < n - m."""
-        return replace(self, data=self.deletion.rows(self.data, index))
+        return replace(self, data=self.finite_sum.rows(self.data, index))
 
     @property
     def records(self) -> int:
         """Return the number n of records, static."""
-        return self.deletion.count(self.data)
+        return self.finite_sum.count(self.data)
 
     def scores(self, x: X) -> Array:
         """Return the logits of every record (records, classes), whatever its weight."""
@@ -261,13 +291,18 @@ class Problem(Generic[D, X]):
         """Return the problem of the return cut after `horizon` steps (an integer >= 1, may be traced)."""
         return replace(self, data=self.policy.truncate(self.data, horizon))
 
-    def weight_grad(self, x: X) -> Array:
-        """Return G = grad ell(W) at the merged weight W of the adapters `x`."""
+    def weight(self, x: X) -> Any:
+        """Return M = B A, the weight that the adapters `x` add to the frozen one (before a scale), or one a path."""
+        assert self.family.factored is not None
+        return self.family.factored.merge(self.data, x)
+
+    def weight_grad(self, x: X) -> Any:
+        """Return G = grad ell at the weight M = B A of the adapters `x`, or one a path."""
         factored = self.family.factored
         assert factored is not None
         return jax.grad(factored.loss, argnums=1)(self.data, factored.merge(self.data, x))
 
-    def pull_back(self, x: X, weight_grad: Array) -> X:
+    def pull_back(self, x: X, weight_grad: Any) -> X:
         """Return the gradient in the adapters that belongs to the gradient G in the weight."""
         factored = self.family.factored
         assert factored is not None

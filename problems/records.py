@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from problems.problem import Deletion, Key
+from problems.problem import Deletion, FiniteSum, Key
 
 D = TypeVar("D")
 
@@ -56,6 +56,11 @@ def sampler(rows: Callable[[D, Array], D]) -> Callable[[D, Key, int], D]:
     return sample
 
 
-def deletion(rows: Callable[[D, Array], D], substitute: Callable[[D], D] | None = None) -> Deletion[D]:
-    """Return the deletion of a family by weights; `rows(data, index)` picks records, equally weighted."""
-    return Deletion(retain, forget, rows, count, substitute)
+def finite_sum(rows: Callable[[D, Array], D]) -> FiniteSum[D]:
+    """Return the records of a family by weights; `rows(data, index)` picks records, equally weighted."""
+    return FiniteSum(rows, count)
+
+
+def deletion(substitute: Callable[[D], D] | None = None) -> Deletion[D]:
+    """Return the deletion of a family by weights."""
+    return Deletion(retain, forget, substitute)

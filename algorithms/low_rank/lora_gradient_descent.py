@@ -2,15 +2,8 @@
 
 Step sizes: `selfnorm` eta = c/(L |V|^2 + |G|), 0 < c <= 1; `mk_theory` eta = min(c/(L (|V|^2 + |G|)), 1) with
 c = 1/(4 sqrt2), needs L >= 1; `const`. Here |V|^2 = |B|^2 + |A|^2, N^2 = |grad J|^2, J(V) = ell(W0 + B A).
-Source: Mu & Klabjan (2025), arXiv:2512.18248: O(1/log T) for `mk_theory`. Derived here, and sharper:
-
-(L1) B+A+ - BA = d1 + d2, d1 = -eta (B g_A + g_B A), d2 = eta^2 g_B g_A; <G, d1> = -eta N^2,
-     <G, d2> <= eta^2 |G| N^2/2, |d1| <= eta |V| N, |d2| <= eta^2 N^2/2; ell(W+d) <= ell + <G, d> + (L/2)|d|^2.
-(L2) With p = eta |G|, q = eta L |V|^2 and p + q <= c, eta N <= p |V|, so J(V+) <= J - kappa(c) eta N^2 where
-     kappa(c) = min_p [1 - p/2 - ((c - p)/2) (1 + p/2)^2].
-(A1) Summed: min_{s<t} N_s^2 <= Delta/(kappa S_t), S_t = sum_{s<t} eta_s, Delta = J(V_0) - inf ell.
-(A2) |V_t|^2 <= 2 |V_0|^2 + 2 S_t Delta/kappa and |G_t|^2 <= 2 L Delta, so (a + b S_t) eta_t >= c with
-     b = 2 L Delta/kappa; summed, a S + b S^2/2 >= c t. Hence min N^2 = O(1/sqrt t).
+Source: Mu & Klabjan (2025), arXiv:2512.18248: O(1/log T) for `mk_theory`. Derived
+here, and sharper: O(1/sqrt T) for both, (L1), (L2), (A1), (A2) of `algorithms.adapter_steps`.
 """
 
 from collections.abc import Callable
@@ -23,8 +16,10 @@ import optax
 from flax import struct
 from jax import Array
 
+from algorithms import adapter_steps
+from algorithms.adapter_steps import ADAPTER_NORM_SQ, DISSIPATED, STEP_SUM, WEIGHT_GAP, kappa
 from algorithms.algorithm import Algorithm, refuse_unless
-from algorithms.metric import GRADIENT_NORM_SQ, Metric, best, initial
+from algorithms.metric import GRADIENT_NORM_SQ, best, initial
 from algorithms.recursions import descend_by
 from algorithms.theorem import Control, Source, Theorem
 from problems.problem import Constants, Oracle, Regularity
@@ -65,7 +60,7 @@ SELFNORM = Rule(
     step_size=lambda v_sq, g, L, hp: hp.c / (L * v_sq + g),
     c=lambda hp: hp.c,
     admits=lambda c, hp: (hp.c > 0) & (hp.c <= 1),
-    a=lambda L, v_sq, gap: 2 * L * v_sq + jnp.sqrt(2 * L * gap),
+    a=adapter_steps.selfnorm_a,
 )
 MK_THEORY = Rule(
     step_size=lambda v_sq, g, L, hp: jnp.minimum(MK_C / (L * (v_sq + g)), 1.0),
@@ -76,13 +71,6 @@ MK_THEORY = Rule(
 # a constant step promises nothing: it is drawn against what `selfnorm` promises, and never judged
 CONST = replace(SELFNORM, step_size=lambda v_sq, g, L, hp: hp.eta, admits=lambda c, hp: jnp.zeros((), bool))
 RULES = {"selfnorm": SELFNORM, "mk_theory": MK_THEORY, "const": CONST}
-
-
-def kappa(c: Array | float) -> Array:
-    """Return the coefficient of (L2), 0 <= c <= 1: a step lowers the loss by at least kappa(c) eta N^2."""
-    u = ((c + 2) + jnp.sqrt((c + 2) ** 2 + 12)) / 6
-    p = 2 * (u - 1)
-    return 1 - p / 2 - (c - p) / 2 * u**2
 
 
 def prepare(hp: HParams) -> HParams:
@@ -101,7 +89,7 @@ def init(problem, x0, key, hp):
 def step(problem, state, key, hp):
     G = problem.weight_grad(state.x)
     gradient = problem.pull_back(state.x, G)
-    v_sq, g = optax.tree.norm(state.x, squared=True), jnp.linalg.norm(G)
+    v_sq, g = optax.tree.norm(state.x, squared=True), optax.tree.norm(G)
     eta = RULES[hp.rule].step_size(v_sq, g, problem.constants.L_weight, hp)
     dissipation = eta * optax.tree.norm(gradient, squared=True)
     return State(descend_by(state.x, eta, gradient), state.step_sum + eta, state.dissipated + dissipation)
@@ -118,15 +106,13 @@ def admits(c: Constants, hp: Any) -> Array:
 
 def path_bound(t: Array, c: Constants, hp: Any, gap: Array, step_sum: Array) -> Array:
     """Return Delta/(kappa S_t)."""
-    return gap / (kappa(RULES[hp.rule].c(hp)) * step_sum)
+    return adapter_steps.path_bound(RULES[hp.rule].c(hp), gap, step_sum)
 
 
 def rate_bound(t: Array, c: Constants, hp: Any, gap: Array, v_sq: Array) -> Array:
-    """Return Delta (a + sqrt(a^2 + 2 b c t))/(2 kappa c t), which tends to (Delta/kappa)^(3/2) sqrt(L/(c t))."""
+    """Return Delta (a + sqrt(a^2 + 2 b c t))/(2 kappa c t)."""
     rule = RULES[hp.rule]
-    a, k, b_times_kappa = rule.a(c.L_weight, v_sq, gap), kappa(rule.c(hp)), 2 * c.L_weight * gap
-    ct = rule.c(hp) * t
-    return gap * (a + jnp.sqrt(a**2 + 2 * b_times_kappa / k * ct)) / (2 * k * ct)
+    return adapter_steps.rate_bound(t, rule.c(hp), c.L_weight, rule.a(c.L_weight, v_sq, gap), gap)
 
 
 def descent_bound(t: Array, c: Constants, hp: Any, start_gap: Array, gap: Array) -> Array:
@@ -134,17 +120,11 @@ def descent_bound(t: Array, c: Constants, hp: Any, start_gap: Array, gap: Array)
     return (start_gap - gap) / kappa(RULES[hp.rule].c(hp))
 
 
-WEIGHT_GAP = Metric("weight_gap", lambda problem, x, state: problem.value(x) - problem.constants.ell_star)
-ADAPTER_NORM_SQ = Metric("adapter_norm_sq", lambda problem, x, state: optax.tree.norm(x, squared=True))
-STEP_SUM = Metric("step_sum", lambda problem, x, state: state.step_sum)
-DISSIPATED = Metric(
-    "dissipated", lambda problem, x, state: state.dissipated, scale=lambda problem, x, state: problem.value(x)
-)
 CONDITION = "selfnorm: 0 < c <= 1; mk_theory: L >= 1"
 descent = Theorem(
     name="lora_gradient_descent_descent",
     statement="sum_(s<t) eta_s |grad J(V_s)|^2 <= (J(V_0) - J(V_t))/kappa(c)",
-    source=Source("derived here", 2026, SOURCE.title, "algorithms/low_rank/lora_gradient_descent.py, (L2)"),
+    source=Source("derived here", 2026, SOURCE.title, "algorithms/adapter_steps.py, (L2)"),
     assumes=Regularity.SMOOTH_IN_WEIGHT,
     metric=DISSIPATED,
     given=(initial(WEIGHT_GAP), WEIGHT_GAP),
@@ -153,7 +133,7 @@ descent = Theorem(
     bound=descent_bound,
     control=Control(
         why="the step of arXiv:2512.18248 for L < 1 scales wrongly: one step multiplies this loss by 70",
-        problem="matrix_factorization[m=1,n=1,rank=1,rank_star=1,L=4.204e-4,scale=1e6,start=14.6357]",
+        problem="matrix_factorization[m=1,n=1,rank=1,rank_star=1,L=4.204e-4,scale=1e6,init=constant,start=14.6357]",
         setting="rule=mk_theory",
     ),
 )
@@ -161,7 +141,7 @@ descent = Theorem(
 path = Theorem(
     name="lora_gradient_descent_path",
     statement="min_(s<=t) |grad J(V_s)|^2 <= (J(V_0) - inf ell)/(kappa(c) sum_(s<t) eta_s)",
-    source=Source("derived here", 2026, SOURCE.title, "algorithms/low_rank/lora_gradient_descent.py, (A1)"),
+    source=Source("derived here", 2026, SOURCE.title, "algorithms/adapter_steps.py, (A1)"),
     assumes=Regularity.SMOOTH_IN_WEIGHT,
     metric=best(GRADIENT_NORM_SQ),
     given=(initial(WEIGHT_GAP), STEP_SUM),
@@ -180,7 +160,7 @@ path = Theorem(
 rate = Theorem(
     name="lora_gradient_descent_rate",
     statement="min_(s<=t) |grad J(V_s)|^2 <= D (a + sqrt(a^2 + 2 b c t))/(2 kappa c t), D = J(V_0) - inf ell",
-    source=Source("derived here", 2026, SOURCE.title, "algorithms/low_rank/lora_gradient_descent.py, (A2)"),
+    source=Source("derived here", 2026, SOURCE.title, "algorithms/adapter_steps.py, (A2)"),
     assumes=Regularity.SMOOTH_IN_WEIGHT,
     metric=best(GRADIENT_NORM_SQ),
     given=(initial(WEIGHT_GAP), initial(ADAPTER_NORM_SQ)),

@@ -13,7 +13,7 @@ from flax import struct
 from jax import Array
 
 from problems.problem import Constants, Family, Problem, Regularity, require
-from problems.records import deletion, equal_weights, kept_mask, sampler
+from problems.records import deletion, equal_weights, finite_sum, kept_mask, sampler
 
 
 @struct.dataclass
@@ -47,7 +47,8 @@ LINEAR_LOSSES = Family(
     init=init,
     value=value,
     sample=sampler(rows),
-    deletion=deletion(rows),
+    records=finite_sum(rows),
+    deletion=deletion(),
 )
 
 

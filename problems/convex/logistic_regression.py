@@ -22,7 +22,7 @@ from jax import Array
 from problems.linear_model import Design, link, matvec
 from problems.minimiser import newton
 from problems.problem import Constants, Family, Problem, Regularity, require
-from problems.records import deletion, equal_weights, kept_mask, sampler
+from problems.records import deletion, equal_weights, finite_sum, kept_mask, sampler
 
 
 @struct.dataclass
@@ -74,7 +74,8 @@ LOGISTIC = Family(
     init=init,
     value=value,
     sample=sampler(rows),
-    deletion=deletion(rows, substitute),
+    records=finite_sum(rows),
+    deletion=deletion(substitute),
 )
 
 RIDGE_LOGISTIC = replace(

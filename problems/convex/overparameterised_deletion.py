@@ -19,7 +19,7 @@ from jax import Array
 
 from problems.linear_model import Design, matvec
 from problems.problem import Constants, Family, Problem, Regularity, require
-from problems.records import deletion, equal_weights, kept_mask, sampler
+from problems.records import deletion, equal_weights, finite_sum, kept_mask, sampler
 
 
 @struct.dataclass
@@ -62,7 +62,8 @@ OVERPARAMETERISED_DELETION = Family(
     init=init,
     value=value,
     sample=sampler(rows),
-    deletion=deletion(rows, substitute),
+    records=finite_sum(rows),
+    deletion=deletion(substitute),
 )
 
 

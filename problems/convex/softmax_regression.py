@@ -25,7 +25,7 @@ from problems import users as groupings
 from problems.linear_model import Design, matvec
 from problems.membership import cross_entropy, measures
 from problems.problem import Constants, Family, Problem, Regularity, require
-from problems.records import deletion, equal_weights, sampler
+from problems.records import deletion, equal_weights, finite_sum, sampler
 
 
 @struct.dataclass
@@ -81,7 +81,8 @@ SOFTMAX = Family(
     init=init,
     value=value,
     sample=sampler(rows),
-    deletion=deletion(rows, substitute),
+    records=finite_sum(rows),
+    deletion=deletion(substitute),
     scores=lambda data, x: matvec(data.design, x),
     measures=measures(lambda x, inputs: inputs @ x),
 )

@@ -17,7 +17,7 @@ from flax import struct
 from jax import Array
 
 from problems.problem import Constants, Family, Problem, Regularity, require
-from problems.records import deletion, equal_weights, kept_mask, sampler
+from problems.records import deletion, equal_weights, finite_sum, kept_mask, sampler
 
 
 @struct.dataclass
@@ -52,7 +52,8 @@ CONCAVE = Family(
     init=init,
     value=value,
     sample=sampler(rows),
-    deletion=deletion(rows, substitute),
+    records=finite_sum(rows),
+    deletion=deletion(substitute),
 )
 
 LINEAR = replace(CONCAVE, regularity=CONCAVE.regularity | Regularity.CONVEX | Regularity.RETAINS_CONVEXITY)

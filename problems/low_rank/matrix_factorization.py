@@ -1,4 +1,4 @@
-"""f(B, A) = (L/2) |B A - M|_F^2: the quadratic of a matrix, seen through adapters of rank r.
+"""ell(W) = (L/2) |W - M|_F^2: the quadratic of a matrix, seen through adapters of rank r, f(B, A) = ell(B A).
 
 M = U diag(geomspace(1, 1/kappa, rank_star)) V^T times `scale`, with random rotations U and V. As a function of
 the weight the loss is L-smooth with infimum 0; the infimum over adapters is (L/2) sum_{i>r} sigma_i^2 (Eckart &
@@ -10,43 +10,40 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from problems.adapter import Adapter, kaiming_start, merge
-from problems.problem import Constants, Factored, Family, Problem, Regularity, require
+from problems.adapter import Start, constant_start, gaussian_start, lora_start, low_rank
+from problems.problem import Constants, Family, Problem, Regularity, require
+
+STARTS: dict[str, Start] = {"lora": lora_start, "constant": constant_start, "gaussian": gaussian_start}
 
 
 @struct.dataclass
 class Data:
-    """M is (m, n); `start` > 0 is where every entry of B and A starts, 0 means LoRA's start."""
+    """M is (m, n)."""
 
     M: Array
     L: Array
-    start: Array
-    rank: int = struct.field(pytree_node=False)
 
 
-def init(data: Data, key: Array) -> Adapter:
-    lora = kaiming_start(key, data.M, data.rank)
-    return jax.tree.map(lambda leaf: jnp.where(data.start > 0, data.start, leaf), lora)
+def init(data: Data, key: Array) -> Array:
+    return jnp.zeros_like(data.M)
 
 
-def loss(data: Data, W: Array) -> Array:
+def value(data: Data, W: Array) -> Array:
     return 0.5 * data.L * jnp.sum((W - data.M) ** 2)
-
-
-def merged(data: Data, x: Adapter) -> Array:
-    return merge(jnp.zeros_like(data.M), x)
-
-
-def value(data: Data, x: Adapter) -> Array:
-    return loss(data, merged(data, x))
 
 
 MATRIX_FACTORIZATION = Family(
     name="matrix_factorization",
-    regularity=Regularity.SMOOTH_IN_WEIGHT | Regularity.NONNEGATIVE | Regularity.LOWER_BOUNDED,
+    regularity=Regularity.SMOOTH
+    | Regularity.STRONGLY_CONVEX
+    | Regularity.CONVEX
+    | Regularity.PL
+    | Regularity.QUADRATIC
+    | Regularity.NONNEGATIVE
+    | Regularity.LOWER_BOUNDED
+    | Regularity.MATRIX,
     init=init,
     value=value,
-    factored=Factored(merged, loss),
 )
 
 
@@ -60,22 +57,36 @@ def make(
     kappa: float = 10.0,
     L: float = 1.0,
     scale: float = 1.0,
-    start: float = 0.0,
-) -> Problem[Data, Adapter]:
-    """Return the factorisation of an m x n matrix of rank `rank_star` by adapters of rank `rank`."""
-    require(1 <= rank <= min(m, n), f"rank = {rank}: adapters of a {m} x {n} weight have rank 1 to {min(m, n)}")
+    init: str = "lora",
+    start: float = 1.0,
+) -> Problem:
+    """Return the factorisation of an m x n matrix of rank `rank_star` by adapters of rank `rank`; 0: W itself.
+
+    `init` is lora, constant (every entry of B and A is `start`) or gaussian (normal entries of that size).
+    """
     require(1 <= rank_star <= min(m, n), f"rank_star = {rank_star}: must lie in 1 .. {min(m, n)}")
     require(kappa >= 1, f"kappa = {kappa}: a condition number is at least 1")
     require(L > 0 and scale > 0, f"L = {L}, scale = {scale}: both must be positive")
-    require(start >= 0, f"start = {start}: must be 0 (LoRA's start) or positive")
+    require(start > 0, f"start = {start}: must be positive")
+    require(init in STARTS, f"init = {init}: must be one of {', '.join(STARTS)}")
     left_key, right_key = jax.random.split(key)
     U = jnp.linalg.qr(jax.random.normal(left_key, (m, rank_star)))[0]
     V = jnp.linalg.qr(jax.random.normal(right_key, (n, rank_star)))[0]
     spectrum = scale * jnp.geomspace(1.0, 1.0 / kappa, rank_star)
-    data = Data((U * spectrum) @ V.T, jnp.asarray(L, float), jnp.asarray(start, float), rank)
+    data = Data((U * spectrum) @ V.T, jnp.asarray(L, float))
     constants = Constants(
-        L_weight=data.L,
-        ell_star=jnp.zeros(()),
-        f_star=0.5 * data.L * jnp.sum(spectrum[rank:] ** 2),
+        L=data.L,
+        mu=data.L,
+        mu_pl=data.L,
+        f_star=jnp.zeros(()),
+        rows=jnp.asarray(float(m)),
+        columns=jnp.asarray(float(n)),
     )
-    return Problem(MATRIX_FACTORIZATION, data, constants)
+    problem = Problem(MATRIX_FACTORIZATION, data, constants, data.M)
+    if not rank:
+        return problem
+    claims, stated = Regularity.LOWER_BOUNDED, {"f_star": 0.5 * data.L * jnp.sum(spectrum[rank:] ** 2)}
+    if L == 1 and rank >= rank_star:
+        claims |= Regularity.TARGET
+        stated |= {"sigma_1": spectrum[0], "sigma_r": spectrum[-1]}
+    return low_rank(problem, rank, init=STARTS[init], size=start, claims=claims, stated=stated)

@@ -15,7 +15,7 @@ from flax import struct
 from jax import Array
 
 from problems.problem import Constants, Family, Problem, Regularity, require
-from problems.records import deletion, equal_weights, kept_mask, sampler
+from problems.records import deletion, equal_weights, finite_sum, kept_mask, sampler
 
 
 @struct.dataclass
@@ -50,7 +50,8 @@ COSINE_DELETION = Family(
     init=init,
     value=value,
     sample=sampler(rows),
-    deletion=deletion(rows, substitute),
+    records=finite_sum(rows),
+    deletion=deletion(substitute),
 )
 
 

@@ -23,7 +23,7 @@ from flax import struct
 from jax import Array
 
 from problems.problem import Constants, Family, Problem, Regularity, require
-from problems.records import deletion, equal_weights, kept_mask, sampler
+from problems.records import deletion, equal_weights, finite_sum, kept_mask, sampler
 
 B = 1.9150080481545372  # b = 2 tanh b
 STEEPEST = (np.sqrt(2) - np.arctanh(np.sqrt(0.5))) / B  # the tilt at which the shallow well is gone
@@ -66,7 +66,8 @@ DOUBLE_WELL = Family(
     init=init,
     value=value,
     sample=sampler(rows),
-    deletion=deletion(rows, substitute),
+    records=finite_sum(rows),
+    deletion=deletion(substitute),
 )
 
 

@@ -18,7 +18,7 @@ from jax import Array
 
 from problems.linear_model import Design, link, matvec
 from problems.problem import Constants, Family, Problem, Regularity, require
-from problems.records import deletion, equal_weights, kept_mask, sampler
+from problems.records import deletion, equal_weights, finite_sum, kept_mask, sampler
 
 
 @struct.dataclass
@@ -56,7 +56,8 @@ ROBUST_REGRESSION = Family(
     init=init,
     value=value,
     sample=sampler(rows),
-    deletion=deletion(rows),
+    records=finite_sum(rows),
+    deletion=deletion(),
 )
 
 

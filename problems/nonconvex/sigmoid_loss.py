@@ -19,7 +19,7 @@ from jax import Array
 from problems import users as groupings
 from problems.linear_model import Design, link, matvec
 from problems.problem import Constants, Family, Problem, Regularity, require
-from problems.records import deletion, equal_weights, kept_mask, sampler
+from problems.records import deletion, equal_weights, finite_sum, kept_mask, sampler
 
 CURVATURE = 1 / (6 * np.sqrt(3.0))  # sup |s''|
 
@@ -63,7 +63,8 @@ SIGMOID_LOSS = Family(
     init=init,
     value=value,
     sample=sampler(rows),
-    deletion=deletion(rows, substitute),
+    records=finite_sum(rows),
+    deletion=deletion(substitute),
 )
 
 

@@ -20,7 +20,7 @@ from jax import Array
 
 from problems import users as groupings
 from problems.problem import Constants, Family, Problem, Regularity, require
-from problems.records import deletion, equal_weights, kept_mask, sampler
+from problems.records import deletion, equal_weights, finite_sum, kept_mask, sampler
 
 BEND = 4 / (3 * np.sqrt(3.0))  # sup |tanh''|
 
@@ -66,7 +66,8 @@ TANH_NETWORK = Family(
     init=init,
     value=value,
     sample=sampler(rows),
-    deletion=deletion(rows, substitute),
+    records=finite_sum(rows),
+    deletion=deletion(substitute),
 )
 
 

@@ -127,7 +127,7 @@ def test_the_gradient_is_pulled_back_from_the_weight():
 
 def test_the_best_adapters_reach_the_stated_infimum():
     problem = matrix_factorization.make(KEY, rank=2, kappa=3.0, L=2.0)
-    U, s, Vt = jnp.linalg.svd(problem.data.M)
+    U, s, Vt = jnp.linalg.svd(problem.data.base.M)
     best = Adapter(U[:, :2] * s[:2], Vt[:2])
     np.testing.assert_allclose(problem.value(best), problem.constants.f_star, rtol=1e-12)
     assert optax.tree.norm(problem.grad(best)) < 1e-13
@@ -149,7 +149,9 @@ def test_the_weight_is_as_smooth_as_stated(name):
 
 
 def test_the_transcribed_step_is_unsafe_below_L_1():
-    problem = matrix_factorization.make(KEY, m=1, n=1, rank=1, rank_star=1, L=4.204e-4, scale=1e6, start=14.6357)
+    problem = matrix_factorization.make(
+        KEY, m=1, n=1, rank=1, rank_star=1, L=4.204e-4, scale=1e6, init="constant", start=14.6357
+    )
     hp = HParams(rule="mk_theory")
     assert not lora.admits(problem.constants, hp)
     gap, _, pairs = run(problem, hp, 200)

@@ -62,7 +62,7 @@ def test_the_forgotten_users_records_come_last():
     assert np.array_equal(problem.data.inputs[~kept], inputs[names != "bob"]) and not kept[-40:].any()
     assert (problem.constants.n, problem.constants.forgotten, problem.constants.dimension) == (60, 40, 5 * 4 + 4 + 15)
     assert Oracle.RETAIN | Oracle.SAMPLE | Oracle.SCORES in problem.family.oracles
-    assert problem.family.regularity == Regularity.NONE
+    assert problem.family.regularity == Regularity.NONNEGATIVE
 
 
 def test_without_users_records_are_named_by_number():
@@ -99,7 +99,6 @@ class Mistakes:
     cases: ClassVar = {
         "no such user": (dict(forget="alise"), "alice"),
         "nobody": (dict(forget=[]), "nobody"),
-        "unsaid": (dict(forget=None), "name the user"),
         "everybody": (dict(forget=["alice", "bob", "carol"]), "all 3 users"),
         "lengths": (dict(labels=labels[:-1]), "59 labels"),
         "users' length": (dict(users=names[:-1]), "59 users"),
