@@ -25,6 +25,18 @@ def refuse_unless(holds: Any, message: str) -> None:
         raise InvalidSetting(message)
 
 
+def refuse_step_size(eta: Any, name: str = "eta") -> None:
+    """Raise `InvalidSetting` unless every step size is positive and finite."""
+    known = np.asarray(eta, float)
+    refuse_unless((known > 0) & np.isfinite(known), f"{name} = {eta}: a step size must be positive and finite")
+
+
+def refuse_step_count(steps: Any, name: str, what: str) -> None:
+    """Raise `InvalidSetting` unless every number of steps is whole and not negative."""
+    known = np.asarray(steps, float)
+    refuse_unless((known >= 0) & (np.floor(known) == known), f"{name} = {steps}: {what} steps: a whole number >= 0")
+
+
 def one_gradient(problem: Problem, hp: Any) -> float:
     """Return 1: a step asks for one gradient of the whole objective."""
     return 1.0

@@ -28,7 +28,7 @@ import optax
 from flax import struct
 from jax import Array
 
-from algorithms.algorithm import refuse_unless
+from algorithms.algorithm import refuse_step_count, refuse_step_size, refuse_unless
 from algorithms.gaussian_mechanism import indistinguishability, noise_multiplier
 from algorithms.metric import Metric
 from algorithms.recursions import descend_by
@@ -75,16 +75,16 @@ class State:
 
 def prepare(hp: Any) -> Any:
     """Return `hp` with its noise multiplier; raise `InvalidSetting` outside the ranges the messages name."""
-    prepared, K = prepare_learning(hp), np.asarray(hp.K, float)
-    refuse_unless((K >= 0) & (np.floor(K) == K), f"K = {hp.K}: unlearning steps must be a whole number >= 0")
+    prepared = prepare_learning(hp)
+    refuse_step_count(hp.K, "K", "unlearning")
     return prepared
 
 
 def prepare_learning(hp: Any) -> Any:
     """Return `hp`, whatever its unlearning steps are, with its noise multiplier; raise like `prepare`."""
-    T, eta, epsilon, delta = (np.asarray(v, float) for v in (hp.T, hp.eta, hp.epsilon, hp.delta))
-    refuse_unless((eta > 0) & np.isfinite(eta), f"eta = {hp.eta}: a step size must be positive and finite")
-    refuse_unless((T >= 0) & (np.floor(T) == T), f"T = {hp.T}: learning steps must be a whole number >= 0")
+    refuse_step_size(hp.eta)
+    refuse_step_count(hp.T, "T", "learning")
+    epsilon, delta = np.asarray(hp.epsilon, float), np.asarray(hp.delta, float)
     refuse_unless((epsilon > 0) & np.isfinite(epsilon), f"epsilon = {hp.epsilon}: must be positive and finite")
     refuse_unless((delta > 0) & (delta < 1), f"delta = {hp.delta}: must lie in (0, 1)")
     refuse_unless(np.asarray(hp.noise_scale) >= 0, f"noise_scale = {hp.noise_scale}: must be >= 0")
@@ -94,6 +94,11 @@ def prepare_learning(hp: Any) -> Any:
 def start_gradient(problem: Problem, x0: Any) -> Array:
     """Return |grad f_{D'}(x_0)|."""
     return optax.tree.norm(problem.retained().grad(x0))
+
+
+def retained_records(problem: Problem) -> Array:
+    """Return the number n - m of records that stay, which come first."""
+    return jnp.asarray(problem.records - problem.constants.forgotten, jnp.int32)
 
 
 def count(steps: Any) -> Array:

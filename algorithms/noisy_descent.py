@@ -32,13 +32,12 @@ from flax import struct
 from jax import Array, lax
 from jax.scipy.special import erf
 
-from algorithms.algorithm import refuse_unless
+from algorithms.algorithm import refuse_step_count, refuse_step_size, refuse_unless
 from algorithms.gaussian_mechanism import indistinguishability
 from algorithms.metric import Metric
-from algorithms.recursions import descend_by, log_geometric_sum
-from algorithms.sensitivity import is_convex_step, is_noise_whole, is_step, is_strongly_convex_step
-from algorithms.stochastic_deletion import projected
-from problems.problem import Constants, Key, Problem, Regularity
+from algorithms.recursions import descend_by, log_geometric_sum, projected
+from algorithms.sensitivity import growth_rate, is_noise_whole, is_step
+from problems.problem import Constants, Key, Problem
 
 HALVINGS = 64  # of an interval that holds epsilon
 
@@ -83,11 +82,11 @@ class State:
 
 def prepare(hp: Any) -> Any:
     """Return `hp`; raise `InvalidSetting` outside the ranges the messages name."""
-    eta, sigma, K, T, delta = (np.asarray(v, float) for v in (hp.eta, hp.sigma, hp.K, hp.T, hp.delta))
-    refuse_unless((eta > 0) & np.isfinite(eta), f"eta = {hp.eta}: a step size must be positive and finite")
+    sigma, delta = np.asarray(hp.sigma, float), np.asarray(hp.delta, float)
+    refuse_step_size(hp.eta)
     refuse_unless((sigma > 0) & np.isfinite(sigma), f"sigma = {hp.sigma}: without noise nothing is hidden, sigma > 0")
-    refuse_unless((T >= 0) & (np.floor(T) == T), f"T = {hp.T}: learning must last a whole number >= 0")
-    refuse_unless((K >= 0) & (np.floor(K) == K), f"K = {hp.K}: unlearning must last a whole number >= 0")
+    refuse_step_count(hp.T, "T", "learning")
+    refuse_step_count(hp.K, "K", "unlearning")
     refuse_unless((delta > 0) & (delta < 1), f"delta = {hp.delta}: must lie in (0, 1)")
     refuse_unless(np.asarray(hp.noise_scale) > 0, f"noise_scale = {hp.noise_scale}: must be positive")
     return hp
@@ -100,15 +99,7 @@ def step_noise(hp: Any) -> Array:
 
 def lipschitz(problem: Problem, hp: Any) -> Array:
     """Return c of a step on any of the records: 1 - eta mu, 1 or 1 + eta L by their class; NaN where none is proven."""
-    known, regularity = problem.constants, problem.family.regularity
-    if Regularity.DELETABLE not in regularity:
-        return jnp.full((), jnp.nan)
-    c = 1 + hp.eta * known.L_max
-    if Regularity.RETAINS_CONVEXITY in regularity:
-        c = jnp.where(is_convex_step(known, hp), 1.0, c)
-    if Regularity.RETAINS_STRONG_CONVEXITY in regularity:
-        c = jnp.where(is_strongly_convex_step(known, hp), 1 - hp.eta * known.mu_min, c)
-    return c
+    return 1 + hp.eta * growth_rate(problem, hp)
 
 
 def is_certifying(c: Constants, hp: Any) -> Array:

@@ -12,6 +12,11 @@ def descend_by(x: Any, eta: Array, direction: Any) -> Any:
     return optax.tree.add_scale(x, -eta, direction)
 
 
+def projected(x: Any, radius: Array) -> Any:
+    """Return the nearest point of the ball |x| <= radius; `x` itself, bit by bit, inside it."""
+    return optax.tree.scale(jnp.minimum(1.0, radius / optax.tree.norm(x)), x)
+
+
 def contraction(eta: Array, mu: Array, L: Array) -> Array:
     """Return max(|1 - eta mu|, |1 - eta L|), the contraction of a gradient step on a mu-strongly convex L-smooth f."""
     return jnp.maximum(jnp.abs(1 - eta * mu), jnp.abs(1 - eta * L))

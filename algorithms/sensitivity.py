@@ -52,6 +52,22 @@ def is_convex_step(c: Constants, hp: Any) -> Array:
     return (hp.eta > 0) & (hp.eta * c.L_max <= 2 * MARGIN)
 
 
+def growth_rate(problem: Problem, hp: Any) -> Array:
+    """Return the least r that regularity and step size admit: a step multiplies distances by at most 1 + eta r.
+
+    r = -mu, 0 or L by the class of every record; NaN where none is proven.
+    """
+    c, regularity = problem.constants, problem.family.regularity
+    if Regularity.DELETABLE not in regularity:
+        return jnp.full((), jnp.nan)
+    r = c.L_max
+    if Regularity.RETAINS_CONVEXITY in regularity:
+        r = jnp.where(is_convex_step(c, hp), 0.0, r)
+    if Regularity.RETAINS_STRONG_CONVEXITY in regularity:
+        r = jnp.where(is_strongly_convex_step(c, hp), -c.mu_min, r)
+    return r
+
+
 def strongly_convex_sensitivity(c: Constants, hp: Any, learned: Array, unlearned: Array) -> Array:
     """Return g^unlearned a S(g, learned) with g = 1 - eta mu."""
     log_g = log_contraction(c, hp)

@@ -33,7 +33,7 @@ from jax import Array, lax
 from algorithms import deletion
 from algorithms.algorithm import InvalidSetting, refuse_unless
 from algorithms.deletion import State
-from algorithms.recursions import descend_by
+from algorithms.recursions import descend_by, projected
 from algorithms.relaxed_mechanism import MECHANISMS, Distance, c_epsilon, left_for_noise
 from algorithms.stochastic_sensitivity import step_size
 from problems.problem import UNSTATED, Constants, Key, Problem
@@ -111,19 +111,9 @@ def begin(problem: Problem, x0: Any, key: Key, hp: Any, switch: Array, end: Arra
     return replace(deletion.begin(problem, x0, key, hp, switch, end, jnp.zeros_like), sigma=sigma())
 
 
-def retained_records(problem: Problem) -> Array:
-    """Return n - m."""
-    return jnp.asarray(problem.records - problem.constants.forgotten, jnp.int32)
-
-
-def projected(x: Any, radius: Array) -> Any:
-    """Return the nearest point of the ball |x| <= radius; `x` itself, bit by bit, inside it."""
-    return optax.tree.scale(jnp.minimum(1.0, radius / optax.tree.norm(x)), x)
-
-
 def coupled_minibatches(problem: Problem, key: Key, hp: Any) -> tuple[Array, Array]:
     """Return the indices (b,) of B, drawn from D, and of B', drawn from D'."""
-    n, b, retained = problem.records, hp.batch_size, retained_records(problem)
+    n, b, retained = problem.records, hp.batch_size, deletion.retained_records(problem)
     taken = jnp.arange(b, dtype=jnp.int32) * (hp.sampling == "subsets")
     rank, other = jax.random.randint(key, (2, b), 0, jnp.stack([n - taken, retained - taken]), jnp.int32)
     if hp.sampling == "independent":

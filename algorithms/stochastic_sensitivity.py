@@ -20,8 +20,7 @@ from flax import struct
 from jax import Array
 
 from algorithms.relaxed_mechanism import Distance, chernoff_radius
-from algorithms.sensitivity import is_convex_step, is_strongly_convex_step
-from problems.problem import Constants, Problem, Regularity
+from problems.problem import Constants
 
 
 @struct.dataclass
@@ -64,7 +63,7 @@ def step_size(s: Array, hp: Any) -> Array:
 
 def growth(s: Array, hp: Any, rate: Array) -> Array:
     """Return g_s = 1 + eta_s rate, kept above 0 where eta_s mu = 1 (an upper bound there)."""
-    return jnp.maximum(1 + step_size(s, hp) * rate, jnp.finfo(float).eps)
+    return jnp.maximum(1 + step_size(s, hp) * rate, jnp.finfo(jnp.zeros(()).dtype).eps)
 
 
 def whole(steps: Array | int) -> Array:
@@ -128,14 +127,3 @@ def tail(course: Course, c: Constants, hp: Any, p: Array | float) -> Array:
 def distance(course: Course, c: Constants, hp: Any) -> Distance:
     """Return all that is known of |u - v| after the course."""
     return Distance(expected(course, c, hp), surely(course, c, hp), lambda p: tail(course, c, hp, p))
-
-
-def rate(problem: Problem, hp: Any) -> Array:
-    """Return the least rate that the regularity of the records and the largest step size admit."""
-    c, regularity = problem.constants, problem.family.regularity
-    least = c.L_max
-    if Regularity.RETAINS_CONVEXITY in regularity:
-        least = jnp.where(is_convex_step(c, hp), 0.0, least)
-    if Regularity.RETAINS_STRONG_CONVEXITY in regularity:
-        least = jnp.where(is_strongly_convex_step(c, hp), -c.mu_min, least)
-    return least

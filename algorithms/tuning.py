@@ -12,13 +12,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import struct
 from jax import Array
 
-from algorithms.algorithm import refuse_unless
-from algorithms.deletion import distance, extent, start_gradient
+from algorithms.algorithm import refuse_step_count, refuse_step_size, refuse_unless
+from algorithms.deletion import distance, extent, retained_records, start_gradient
 from algorithms.metric import VALUE, Metric
 from algorithms.recursions import descend_by
 from problems.problem import Key, Problem
@@ -48,18 +47,15 @@ class State:
 
 def prepare_steps(hp: Any) -> Any:
     """Return `hp`; raise `InvalidSetting` for a step size that is not positive or step counts that are not counts."""
-    K, T, eta = (np.asarray(value, float) for value in (hp.K, hp.T, hp.eta))
-    refuse_unless((eta > 0) & np.isfinite(eta), f"eta = {hp.eta}: a step size must be positive and finite")
-    refuse_unless((T >= 0) & (np.floor(T) == T), f"T = {hp.T}: learning steps must be a whole number >= 0")
-    refuse_unless((K >= 0) & (np.floor(K) == K), f"K = {hp.K}: unlearning steps must be a whole number >= 0")
+    refuse_step_size(hp.eta)
+    refuse_step_count(hp.T, "T", "learning")
+    refuse_step_count(hp.K, "K", "unlearning")
     return hp
 
 
 def prepare(hp: Any) -> Any:
     """Return `hp`; raise `InvalidSetting` for step sizes, step counts or a batch size without meaning."""
-    eta_tune = np.asarray(hp.eta_tune, float)
-    tunes = (eta_tune > 0) & np.isfinite(eta_tune)
-    refuse_unless(tunes, f"eta_tune = {hp.eta_tune}: a step size must be positive and finite")
+    refuse_step_size(hp.eta_tune, "eta_tune")
     refuse_unless(hp.batch_size >= 1, f"batch_size = {hp.batch_size}: a minibatch holds at least one record")
     return prepare_steps(hp)
 
@@ -94,19 +90,14 @@ def readout(state: State) -> Any:
     return state.x
 
 
-def left(problem: Problem) -> Array:
-    """Return the number n - m of records that stay, which come first."""
-    return problem.records - jnp.asarray(problem.constants.forgotten, int)
-
-
 def retained_rows(problem: Problem, key: Key, batch_size: int) -> Problem:
     """Return the problem of `batch_size` records of D'."""
-    return problem.rows(jax.random.randint(key, (batch_size,), 0, left(problem)))
+    return problem.rows(jax.random.randint(key, (batch_size,), 0, retained_records(problem)))
 
 
 def forgotten_rows(problem: Problem, key: Key, batch_size: int) -> Problem:
     """Return the problem of `batch_size` records of Z."""
-    return problem.rows(jax.random.randint(key, (batch_size,), left(problem), problem.records))
+    return problem.rows(jax.random.randint(key, (batch_size,), retained_records(problem), problem.records))
 
 
 def forgotten_gap(problem: Problem, x: Any, y: Any) -> Array:

@@ -30,7 +30,7 @@ from algorithms.algorithm import Algorithm, refuse_unless
 from algorithms.deletion import count
 from algorithms.metric import VALUE, Metric
 from algorithms.recursions import descend_by
-from algorithms.sensitivity import is_convex_step, is_step, is_strongly_convex_step, log_contraction
+from algorithms.sensitivity import growth_rate, is_step, is_strongly_convex_step, log_contraction
 from algorithms.theorem import Control, Source, Theorem
 from problems.problem import Constants, Oracle, Problem, Regularity
 
@@ -93,15 +93,9 @@ def gradients(problem: Problem, record: Array, x: Any) -> tuple[Any, Any]:
 
 def growth(problem: Problem, hp: Any) -> Array:
     """Return c of a step on f_{D^-i}: 1 - eta mu, 1 or 1 + eta L by class and step size; 0 where nothing is proven."""
-    c, regularity = problem.constants, problem.family.regularity
-    if Regularity.DELETABLE not in regularity:
+    if Regularity.DELETABLE not in problem.family.regularity:
         return jnp.zeros(())
-    g = 1 + hp.eta * c.L_max
-    if Regularity.RETAINS_CONVEXITY in regularity:
-        g = jnp.where(is_convex_step(c, hp), 1.0, g)
-    if Regularity.RETAINS_STRONG_CONVEXITY in regularity:
-        g = jnp.where(is_strongly_convex_step(c, hp), jnp.exp(log_contraction(c, hp)), g)
-    return g
+    return jnp.maximum(1 + hp.eta * growth_rate(problem, hp), jnp.finfo(jnp.zeros(()).dtype).eps)
 
 
 def init(problem, x0, key, hp):

@@ -20,10 +20,10 @@ from jax import Array
 from algorithms.algorithm import Algorithm, refuse_unless
 from algorithms.deletion import PRIVACY_SPENT, PUBLISHED_DISTANCE, SENSITIVITY, readout
 from algorithms.metric import VALUE
-from algorithms.sensitivity import is_convex_step, is_step, is_strongly_convex_step
+from algorithms.sensitivity import growth_rate, is_convex_step, is_step, is_strongly_convex_step
 from algorithms.stochastic_deletion import HParams, begin, calls, coupled_step, is_certifying, is_coupled, noise
 from algorithms.stochastic_deletion import prepare as prepare_deletion
-from algorithms.stochastic_sensitivity import Course, distance, expected, rate, surely, tail
+from algorithms.stochastic_sensitivity import Course, distance, expected, surely, tail
 from algorithms.theorem import Control, Holds, Kind, Source, Theorem
 from problems.problem import UNSTATED, Constants, Oracle, Regularity
 
@@ -48,7 +48,7 @@ def init(problem, x0, key, hp):
     def sigma():
         if Regularity.DELETABLE not in problem.family.regularity:
             return jnp.zeros(())
-        return noise(distance(course(hp.T, hp, rate(problem, hp)), problem.constants, hp), hp)
+        return noise(distance(course(hp.T, hp, growth_rate(problem, hp)), problem.constants, hp), hp)
 
     return begin(problem, x0, key, hp, hp.T - hp.K, hp.T, sigma)
 

@@ -18,7 +18,7 @@ def starts(lanes: Lanes) -> tuple[np.ndarray, np.ndarray]:
 
 def hand_written(lanes: Lanes, checkpoints: np.ndarray) -> Any:
     """Return the loop over checkpoints with one batched residual a step."""
-    M, c, f_star = lanes.problem.data.M, lanes.hp.c.reshape(-1), lanes.problem.constants.f_star
+    M, c, f_star = lanes.problem.data.base.M, lanes.hp.c.reshape(-1), lanes.problem.constants.f_star
 
     def norm_sq(x):
         return jnp.sum(x**2, (1, 2))
@@ -40,7 +40,7 @@ def hand_written(lanes: Lanes, checkpoints: np.ndarray) -> Any:
 
 def array_loop(lanes: Lanes, checkpoints: np.ndarray, to: Any, xp: Any) -> Any:
     """Return the same in a library of arrays."""
-    M, c, f_star = to(lanes.problem.data.M), to(lanes.hp.c).reshape(-1), float(lanes.problem.constants.f_star)
+    M, c, f_star = to(lanes.problem.data.base.M), to(lanes.hp.c).reshape(-1), float(lanes.problem.constants.f_star)
     (B0, A0), wanted = map(to, starts(lanes)), set(checkpoints.tolist())
 
     def run():

@@ -13,8 +13,9 @@ from scipy.stats import hypergeom
 
 from algorithms.algorithm import InvalidSetting
 from algorithms.deletion import PRIVACY_SPENT, SENSITIVITY
+from algorithms.recursions import projected
 from algorithms.sensitivity import nonconvex_sensitivity, strongly_convex_sensitivity
-from algorithms.stochastic_deletion import HParams, coupled_minibatches, projected
+from algorithms.stochastic_deletion import HParams, coupled_minibatches
 from algorithms.stochastic_sensitivity import expected, hits, surely, tail
 from algorithms.unlearning import descent_to_delete, rewind_to_delete
 from algorithms.unlearning import stochastic_descent_to_delete as d2d
