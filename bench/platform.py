@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bench.errors import UserError
 
+THREADS_A_CORE = 4
 HOST_DEVICES = "--xla_force_host_platform_device_count"
 
 
@@ -28,6 +29,8 @@ def configure(device: str | None, x32: bool) -> None:
         flags = os.environ.get("XLA_FLAGS", "")
         if HOST_DEVICES not in flags:
             os.environ["XLA_FLAGS"] = f"{flags} {HOST_DEVICES}={cores()}".strip()
+        # a batched factorisation waits inside the pool's threads: as many devices as threads wait for ever
+        os.environ.setdefault("NPROC", str(THREADS_A_CORE * cores()))
         if device:
             os.environ["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(device, device)
     import jax

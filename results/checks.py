@@ -22,7 +22,7 @@ import numpy as np
 
 from results.audited import AUDITED, admitted_lanes, judge_audit
 from results.schema import DIVERGED, Group, TheoremRecord
-from results.tails import FEWEST_FOR_T, SAME, masked_mean, mean_tails, share_tails
+from results.tails import FEWEST_FOR_T, SAME, masked_mean, mean_tails, share_tails, varies
 
 EVERY_RUN, IN_EXPECTATION, IN_MEDIAN = "every run", "in expectation", "in median"
 WITH_PROBABILITY = "with probability"
@@ -168,6 +168,8 @@ def _combined(cells: Cells, lanes: np.ndarray, theorem: TheoremRecord) -> dict[s
     beyond = _centre(ratio - 1 - allowed, theorem) > 0
     if cells.two_sided:
         beyond |= _centre(1 - allowed - ratio, theorem) > 0
+    if theorem.holds == IN_EXPECTATION and np.any(beyond & ~varies(ratio)):
+        least_p = 1.0  # seeds that agree have no spread: no number of them makes a test
     size = cells.size(_centre(ratio, theorem), masked_mean(cells.rounding[block], seeds))
     return {
         "p_value": float(p_values.min()),

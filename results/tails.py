@@ -17,6 +17,12 @@ def masked_mean(values: np.ndarray, count: np.ndarray) -> np.ndarray:
     return np.nansum(values, axis=0) / count
 
 
+def varies(values: np.ndarray) -> np.ndarray:
+    """Return whether the entries of each column differ by more than rounding: else nothing scales a t-test."""
+    centred = values - masked_mean(values, np.sum(~np.isnan(values), axis=0))
+    return np.nanmax(np.abs(centred), axis=0) > SAME * np.nanmax(np.abs(values), axis=0)
+
+
 def t_tail(excess: np.ndarray) -> np.ndarray:
     """Return the p-value of `mean of each column <= 0`, NaN entries left out; 1 where it cannot be tested."""
     from scipy.special import stdtr
