@@ -1,13 +1,15 @@
-"""The Python interface: `sweep(problem, algorithm, seeds=1000, steps=10_000).frame()`."""
+"""The Python interface: `sweep(problem, algorithm, seeds=1000, steps=10_000).frame()`, `solve(problem, algorithm)`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import pandas as pd
 
-from algorithms.algorithm import Algorithm
+from algorithms.algorithm import Algorithm, InvalidSetting
+from bench import data
 from bench.choice import ProblemChoice, Settings, choose_algorithm, choose_problems, settings_of
 from bench.errors import UserError
 from bench.grid import applicable, check_numbers, log_spaced, tasks_of, unfit
@@ -96,3 +98,43 @@ def sweep(
         machine = Machine()
         _, groups = run(tuple(tasks), machine, seed, None, suite="python")
         return Sweep(groups, len(machine.compiler.compiled))
+
+
+def solve(
+    problem: str | Problem | Callable[[jax.Array], Problem],
+    algorithm: str | Algorithm,
+    steps: int = 1000,
+    grid: dict[str, Any] | None = None,
+    seed: int = 0,
+    x32: bool = False,
+) -> Any:
+    """Return the point that one run of one setting ends at: that of the lane of `seed` in `sweep` of the same.
+
+    Raises:
+        UserError: as `sweep`, or a selector that names more than one problem or setting.
+    """
+    check_numbers(seed + 1, steps, 0)
+    with jax.enable_x64(not x32), jax.default_matmul_precision("highest"):
+        choices, methods = problem_choices(problem, 1), settings_choices(algorithm, grid or {})
+        if len(choices) != 1 or len(methods) != 1 or len(methods[0].points) != 1:
+            raise UserError("solve runs one setting on one problem: sweep runs grids")
+        (choice,), (method,) = choices, methods
+        if reason := unfit(choice, method.algorithm):
+            raise UserError(f"{choice.label}: {reason}")
+        (task,) = tasks_of(choice, method, (), seed + 1, (0, steps), 0, "float32" if x32 else "float64")
+        lane = data.Data(0).lanes(task, [seed], [0])
+        hp = jax.tree.map(lambda leaf: leaf[0, 0], lane.hp)
+        try:
+            return jax.jit(partial(end, method.algorithm))(lane.problem, lane.keys[0], hp, steps)
+        except InvalidSetting as error:
+            raise UserError(f"{method.algorithm.name}: {error}") from None
+
+
+def end(algorithm: Algorithm, problem: Problem, keys: jax.Array, hp: Any, steps: int) -> Any:
+    """Return the point after `steps` steps of a lane with these keys, as the engine runs it."""
+
+    def advance(t: jax.Array, state: Any) -> Any:
+        return algorithm.step(problem, state, jax.random.fold_in(keys[2], t), hp)
+
+    state = algorithm.init(problem, problem.init(keys[0]), keys[1], hp)
+    return algorithm.readout(jax.lax.fori_loop(0, steps, advance, state))

@@ -10,7 +10,9 @@ from command_line import python
 
 from algorithms.first_order import gradient_descent
 from algorithms.metric import SUBOPTIMALITY
-from bench import sweep
+from bench import solve, sweep
+from bench.choice import choose_problems
+from bench.data import Data
 from bench.errors import UserError
 from problems.convex import quadratic
 
@@ -86,3 +88,19 @@ def test_float32_is_asked_for():
     assert set(group.runs["dtype"]) == {"float32"}
     assert group.metrics["suboptimality"].dtype == np.float32
     assert jax.config.jax_enable_x64
+
+
+def test_a_run_ends_where_its_lane_does():
+    problem, method = "logistic_regression[n=40,d=5]", "stochastic_gradient_descent[batch_size=2]"
+    frame = sweep(problem, method, seeds=3, steps=30).frame()
+    last = frame.query("seed == 2 and step == 30 and metric == 'suboptimality'").value.iloc[0]
+    with jax.enable_x64(True):
+        (choice,) = choose_problems(problem)
+        instance = Data(0).first_instance(choice)
+        x = solve(problem, method, steps=30, seed=2)
+        np.testing.assert_allclose(instance.value(x) - instance.constants.f_star, last, rtol=1e-9)
+
+
+def test_a_run_has_one_setting():
+    with pytest.raises(UserError, match="one setting"):
+        solve("quadratic[d=2]", "gradient_descent[eta=[0.5/L,1/L]]", steps=3)
