@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import Array
 
@@ -183,17 +184,18 @@ def low_rank(
     where the problem states them. `claims`, with the constants `stated`, is what is proven of f(B, A) beyond that.
 
     Raises:
-        InvalidParameter: no matrix to adapt, a rank outside 1 .. min(m, n), or a scale that is not positive.
+        InvalidParameter: no matrix to adapt, a name among `matrices` that none has, a rank outside 1 .. min(m, n), or a
+            scale that is not positive and finite.
     """
-    require(scale > 0, f"scale = {scale}: alpha/r must be positive")
-    W0 = problem.init(jax.random.key(0)) if W0 is None else jax.tree.map(jnp.asarray, W0)
-    paths = () if isinstance(W0, jax.Array) else adapted_paths(W0, matrices)
+    require(0 < scale < np.inf, f"scale = {scale}: alpha/r must be positive and finite")
+    W0 = jax.tree.map(full_precision, problem.init(jax.random.key(0)) if W0 is None else W0)
+    paths = () if jax.tree_util.treedef_is_leaf(jax.tree.structure(W0)) else adapted_paths(W0, matrices)
     shapes = {path: by_path(W0)[path].shape for path in paths} or {"the weight": jnp.shape(W0)}
     for path, shape in shapes.items():
         require(len(shape) == 2, f"{path} has shape {shape}: an adapter adapts a matrix")
         m, n = shape
         require(1 <= rank <= min(m, n), f"rank = {rank}: adapters of {path}, {m} x {n}, have rank 1 to {min(m, n)}")
-    data = Adapted(problem.data, W0, jnp.asarray(scale, float), jnp.asarray(size, float), rank, paths)
+    data = Adapted(problem.data, W0, full_precision(scale), full_precision(size), rank, paths)
     family = family_of(problem.family, init, claims)
     return Problem(family, data, replace(carried(problem, family, shapes, data), **(stated or {})))
 
@@ -201,18 +203,24 @@ def low_rank(
 def adapted_paths(W0: Any, matrices: tuple[str, ...]) -> tuple[str, ...]:
     """Return the paths of the matrices to adapt."""
     found = [path for path, leaf in by_path(W0).items() if jnp.ndim(leaf) == 2]
-    chosen = tuple(path for path in found if not matrices or any(name in path for name in matrices))
-    require(bool(chosen), f"matrices = {', '.join(matrices) or 'all'}: the matrices are {', '.join(found) or 'none'}")
-    return chosen
+    for name in matrices or ("",):
+        there = any(name in path for path in found)
+        require(there, f"matrices = {name or 'all'}: the matrices are {', '.join(found) or 'none'}")
+    return tuple(path for path in found if not matrices or any(name in path for name in matrices))
+
+
+def full_precision(number: Any) -> Any:
+    """Return an array of floating numbers, in double precision on the host: a session may turn to that later."""
+    return jnp.asarray(number, float) if isinstance(number, jax.Array) else np.asarray(number, float)
 
 
 def carried(problem: Problem, family: Family, shapes: dict[str, tuple[int, ...]], data: Adapted) -> Constants:
     """Return the constants of the adapted problem that follow from those of the problem in W."""
     c, has = problem.constants, problem.family.regularity
     known = Constants(n=c.n, forgotten=c.forgotten)
-    known = replace(known, dimension=jnp.asarray(float(sum(data.rank * sum(shape) for shape in shapes.values()))))
+    known = replace(known, dimension=full_precision(sum(data.rank * sum(shape) for shape in shapes.values())))
     if Regularity.BOUNDED_IN_WEIGHT in family.regularity:
-        lowest = c.f_star if Regularity.LOWER_BOUNDED in has else jnp.zeros(())
+        lowest = c.f_star if Regularity.LOWER_BOUNDED in has else full_precision(0.0)
         known = replace(known, ell_star=lowest)
     if Regularity.SMOOTH_IN_WEIGHT in family.regularity:
         known = replace(known, L_weight=data.scale**2 * c.L)

@@ -47,6 +47,13 @@ class Regularity(enum.Flag):
     BOUNDED_IN_WEIGHT = enum.auto()  # f(A, B) = ell(B A) with ell >= ell_star over all weights
     SMOOTH_IN_WEIGHT = enum.auto()  # f(A, B) = ell(B A) with an L_weight-smooth ell >= ell_star
     TARGET = enum.auto()  # f(A, B) = |B A - M|_F^2/2 with M of rank r, its singular values sigma_1 >= .. >= sigma_r > 0
+    EXACT_RANK = enum.auto()  # a TARGET whose rank r is that of the adapters and less than both its sides
+    PSD_TARGET = enum.auto()  # f(X) = |X X^T - A|_F^2/4, A of eigenvalues sigma_1 >= .. >= sigma_r > 0, else 0
+    NYSTROM_START = enum.auto()  # B = M Omega, A = 0 (or A = Omega M, B = 0; X = A Omega), rank >= r, up to off_range
+    RANK_ONE_FLOOR = enum.auto()  # the start is W = 0, and f(W) >= f_star_rank_1 for every W of rank at most 1
+    NOISY_TARGET = enum.auto()  # f(A, B) = E |B A - T|_F^2, E |T - E T|^2 = noise_sq; every draw is L_weight-smooth
+    ESCAPES = enum.auto()  # f(B, A) = (1 + (B A)^2)^(-p/2) of a scalar weight, p the `power`, from B = A = 1
+    STRAIGHT_SLOPE = enum.auto()  # |grad f| stays as it is for `horizon` steps c/(L |V|^2 + |G|), c = step_factor
     TABULAR_MDP = enum.auto()  # minus the return of a softmax policy with one logit per state and action
     STRICT_SADDLE = enum.auto()  # the start is a saddle with known escape direction and rate
     SOFTMAX_POLICY = enum.auto()  # minus the return of a softmax policy whose logits are linear in x
@@ -90,6 +97,13 @@ class Constants:
     sigma_sq: Scalar = UNSTATED  # upper bound, at every x, on the mean over records of |grad f_i(x) - grad f(x)|^2
     sigma_1: Scalar = UNSTATED  # largest singular value of the target M
     sigma_r: Scalar = UNSTATED  # smallest positive singular value of the target M
+    off_range: Scalar = UNSTATED  # size of the entries by which a Nystrom start leaves the range of the target
+    noise_sq: Scalar = UNSTATED  # variance E |T - E T|_F^2 of a target that is drawn anew
+    f_star_rank_1: Scalar = UNSTATED  # infimum of f over matrices of rank at most 1
+    power: Scalar = UNSTATED  # p of a loss that falls like |W|^-p
+    horizon: Scalar = UNSTATED  # number T of steps that the straight slope lasts
+    step_factor: Scalar = UNSTATED  # c of the steps that it lasts for
+    drop: Scalar = UNSTATED  # by how much the loss would fall along the whole slope, from |V| = 0
     L_weight: Scalar = UNSTATED  # smoothness of ell as a function of the full weight
     ell_star: Scalar = UNSTATED  # a lower bound of ell over all full weights
     gamma: Scalar = UNSTATED  # discount factor
@@ -121,6 +135,12 @@ STATED_WITH: dict[Regularity, tuple[str, ...]] = {
     Regularity.BOUNDED_VARIANCE: ("sigma_sq",),
     Regularity.BOUNDED_IN_WEIGHT: ("ell_star",),
     Regularity.TARGET: ("sigma_1", "sigma_r"),
+    Regularity.PSD_TARGET: ("sigma_1", "sigma_r"),
+    Regularity.NYSTROM_START: ("off_range",),
+    Regularity.NOISY_TARGET: ("noise_sq", "L_weight", "f_star", "rows"),
+    Regularity.RANK_ONE_FLOOR: ("f_star_rank_1",),
+    Regularity.ESCAPES: ("power",),
+    Regularity.STRAIGHT_SLOPE: ("horizon", "step_factor", "drop"),
     Regularity.SMOOTH_IN_WEIGHT: ("L_weight", "ell_star"),
     Regularity.SOFTMAX_POLICY: ("gamma", "R_c", "r_mid", "score_sq", "fisher"),
     Regularity.TABULAR_MDP: ("states", "actions", "gap"),
@@ -143,6 +163,14 @@ class Factored(Generic[D, X]):
 
     merge: Callable[[D, X], Any]
     loss: Callable[[D, Any], Scalar]
+
+
+@dataclass(frozen=True)
+class Target(Generic[D, X]):
+    """Where a factor X stands relative to the target A = Q Sigma Q^T of X X^T."""
+
+    whitened: Callable[[D, X], Array]  # Sigma^{-1/2} Q^T X (r_A x r), whose singular values are all 1 at a solution
+    off_range: Callable[[D, X], Scalar]  # |X - Q Q^T X|_F
 
 
 @dataclass(frozen=True)
@@ -190,6 +218,7 @@ class Family(Generic[D, X]):
     records: FiniteSum[D] | None = None
     deletion: Deletion[D] | None = None
     factored: Factored[D, X] | None = None
+    target: Target[D, X] | None = None  # of a PSD_TARGET
     policy: Policy[D, X] | None = None
     scores: Callable[[D, X], Array] | None = None
     measures: tuple[tuple[str, Callable[[D, X], Scalar]], ...] = ()
@@ -286,6 +315,12 @@ class Problem(Generic[D, X]):
         """Return the policy oracles."""
         assert self.family.policy is not None
         return self.family.policy
+
+    @property
+    def target(self) -> Target[D, X]:
+        """Return where points stand relative to the target."""
+        assert self.family.target is not None
+        return self.family.target
 
     def truncated(self, horizon: Array) -> "Problem[D, X]":
         """Return the problem of the return cut after `horizon` steps (an integer >= 1, may be traced)."""

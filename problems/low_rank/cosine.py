@@ -53,6 +53,7 @@ COSINE = Family(
     regularity=Regularity.SMOOTH
     | Regularity.NONNEGATIVE
     | Regularity.LOWER_BOUNDED
+    | Regularity.FINITE_SUM
     | Regularity.MATRIX
     | Regularity.BOUNDED_VARIANCE,
     init=init,
@@ -81,7 +82,9 @@ def make(
     constants = Constants(
         L=jnp.ones(()),
         f_star=jnp.zeros(()) if one_target else jnp.sum(1 - jnp.abs(z)),
+        L_max=jnp.ones(()),
         sigma_sq=variance(M),
+        sigma_star_sq=jnp.sum(jnp.mean(jnp.sin(jnp.angle(z) - M) ** 2, axis=0)),
         n=jnp.asarray(float(N)),
         rows=jnp.asarray(float(m)),
         columns=jnp.asarray(float(n)),

@@ -3,7 +3,8 @@
 Adapting a classifier of digits: W0 is the optimum on the digits 0 to 4 alone, the adapter learns all ten
 (scikit-learn's 1797 images, pixels in [0, 1], centred). Constants: L = lambda_max(X^T X / N)/2 + lam, an
 upper bound, since diag(p) - p p^T has norm at most 1/2; f_star = ell(W) - |grad ell(W)|^2/(2 lam) at a
-numerical optimum W, a lower bound, since ell is lam-strongly convex.
+numerical optimum W, a lower bound, since ell is lam-strongly convex; sigma_sq = 2 mean_i |x_i|^2, since the gradient of
+a record is (p - e_y) x^T, the ridge aside, and |p - e_y|^2 <= 2.
 """
 
 from dataclasses import replace
@@ -56,6 +57,11 @@ def rows(data: Data, index: Array) -> Data:
     return replace(data, X=data.X[index], y=data.y[index], weight=equal_weights(data.weight, len(index)))
 
 
+def variance(X: Array) -> Array:
+    """Return 2 mean_i |x_i|^2, a bound on the variance of a record's gradient at every W."""
+    return 2 * jnp.mean(jnp.sum(X**2, axis=1))
+
+
 SOFTMAX_ADAPTER = Family(
     name="softmax_adapter",
     regularity=Regularity.SMOOTH
@@ -64,6 +70,7 @@ SOFTMAX_ADAPTER = Family(
     | Regularity.STRONGLY_CONVEX
     | Regularity.PL
     | Regularity.LOWER_BOUNDED
+    | Regularity.BOUNDED_VARIANCE
     | Regularity.MATRIX,
     init=init,
     value=value,
@@ -104,6 +111,7 @@ def make(key: Array, *, rank: int = 4, lam: float = 1e-3) -> Problem:
         mu=data.lam,
         mu_pl=data.lam,
         f_star=value(data, W) - jnp.sum(slope**2) / (2 * lam),
+        sigma_sq=variance(X),
         n=jnp.asarray(float(len(digits))),
         rows=jnp.asarray(float(CLASSES)),
         columns=jnp.asarray(float(X.shape[1])),

@@ -24,6 +24,11 @@ VARIANTS = {
     "problems.convex.tight_deletion": ({"curvature": 0.0}, {"curvature": -2.0}),
     "problems.convex.softmax_regression": ({"data": "breast_cancer", "users": "one_label", "l2": 0.0, "start": 1.0},),
     "problems.nonconvex.sigmoid_loss": ({"data": "breast_cancer", "users": "adversarial"},),
+    "problems.low_rank.symmetric_factorization": ({"rank": 2, "init": "generic"},),
+    "problems.low_rank.matrix_factorization": ({"init": "nystrom", "rank": 6}, {"init": "spectral", "imbalance": 3.0}),
+    "problems.low_rank.weighted_quadratic": ({"target": "random", "start": "normal"},),
+    "problems.low_rank.cosine": ({"rank": 0, "N": 4, "noise": 0.5},),
+    "problems.low_rank.noisy_target": ({"kind": "inner"}, {"kind": "weight", "alpha": 0.5}),
     "problems.nonconvex.double_well": ({"d": 3, "G": 2.0, "forgotten": 30},),
 }
 
@@ -286,6 +291,10 @@ def test_sampled_gradients_are_unbiased(module, chosen):
         ("problems.nonconvex.robust_regression", {"forgotten": 0}),
         ("problems.nonconvex.mlp_classifier", {"records": 1797}),
         ("problems.nonconvex.sine_squared", {"d": 0}),
+        ("problems.low_rank.noisy_target", {"kind": "scalar"}),
+        ("problems.low_rank.weighted_quadratic", {"corner": 0.0}),
+        ("problems.low_rank.matrix_factorization", {"rank": 17}),
+        ("problems.low_rank.escape_family", {"p": 2.5}),
     ],
 )
 def test_meaningless_parameters_are_refused(module, chosen):
