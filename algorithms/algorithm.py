@@ -25,10 +25,10 @@ def refuse_unless(holds: Any, message: str) -> None:
         raise InvalidSetting(message)
 
 
-def refuse_step_size(eta: Any, name: str = "eta") -> None:
-    """Raise `InvalidSetting` unless every step size is positive and finite."""
-    known = np.asarray(eta, float)
-    refuse_unless((known > 0) & np.isfinite(known), f"{name} = {eta}: a step size must be positive and finite")
+def refuse_unless_positive(value: Any, name: str = "eta") -> None:
+    """Raise `InvalidSetting` unless every value of a step size, a radius, ... is positive and finite."""
+    known = np.asarray(value, float)
+    refuse_unless((known > 0) & np.isfinite(known), f"{name} = {value}: must be positive and finite")
 
 
 def refuse_step_count(steps: Any, name: str, what: str) -> None:

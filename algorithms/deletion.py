@@ -28,7 +28,7 @@ import optax
 from flax import struct
 from jax import Array
 
-from algorithms.algorithm import refuse_step_count, refuse_step_size, refuse_unless
+from algorithms.algorithm import refuse_step_count, refuse_unless, refuse_unless_positive
 from algorithms.gaussian_mechanism import indistinguishability, noise_multiplier
 from algorithms.metric import Metric
 from algorithms.recursions import descend_by
@@ -82,7 +82,7 @@ def prepare(hp: Any) -> Any:
 
 def prepare_learning(hp: Any) -> Any:
     """Return `hp`, whatever its unlearning steps are, with its noise multiplier; raise like `prepare`."""
-    refuse_step_size(hp.eta)
+    refuse_unless_positive(hp.eta)
     refuse_step_count(hp.T, "T", "learning")
     epsilon, delta = np.asarray(hp.epsilon, float), np.asarray(hp.delta, float)
     refuse_unless((epsilon > 0) & np.isfinite(epsilon), f"epsilon = {hp.epsilon}: must be positive and finite")

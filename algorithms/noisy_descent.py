@@ -32,7 +32,7 @@ from flax import struct
 from jax import Array, lax
 from jax.scipy.special import erf
 
-from algorithms.algorithm import refuse_step_count, refuse_step_size, refuse_unless
+from algorithms.algorithm import refuse_step_count, refuse_unless, refuse_unless_positive
 from algorithms.gaussian_mechanism import indistinguishability
 from algorithms.metric import Metric
 from algorithms.recursions import descend_by, log_geometric_sum, projected
@@ -83,7 +83,7 @@ class State:
 def prepare(hp: Any) -> Any:
     """Return `hp`; raise `InvalidSetting` outside the ranges the messages name."""
     sigma, delta = np.asarray(hp.sigma, float), np.asarray(hp.delta, float)
-    refuse_step_size(hp.eta)
+    refuse_unless_positive(hp.eta)
     refuse_unless((sigma > 0) & np.isfinite(sigma), f"sigma = {hp.sigma}: without noise nothing is hidden, sigma > 0")
     refuse_step_count(hp.T, "T", "learning")
     refuse_step_count(hp.K, "K", "unlearning")

@@ -16,7 +16,7 @@ import optax
 from flax import struct
 from jax import Array
 
-from algorithms.algorithm import refuse_step_count, refuse_step_size, refuse_unless
+from algorithms.algorithm import refuse_step_count, refuse_unless, refuse_unless_positive
 from algorithms.deletion import distance, extent, retained_records, start_gradient
 from algorithms.metric import VALUE, Metric
 from algorithms.recursions import descend_by
@@ -47,7 +47,7 @@ class State:
 
 def prepare_steps(hp: Any) -> Any:
     """Return `hp`; raise `InvalidSetting` for a step size that is not positive or step counts that are not counts."""
-    refuse_step_size(hp.eta)
+    refuse_unless_positive(hp.eta)
     refuse_step_count(hp.T, "T", "learning")
     refuse_step_count(hp.K, "K", "unlearning")
     return hp
@@ -55,7 +55,7 @@ def prepare_steps(hp: Any) -> Any:
 
 def prepare(hp: Any) -> Any:
     """Return `hp`; raise `InvalidSetting` for step sizes, step counts or a batch size without meaning."""
-    refuse_step_size(hp.eta_tune, "eta_tune")
+    refuse_unless_positive(hp.eta_tune, "eta_tune")
     refuse_unless(hp.batch_size >= 1, f"batch_size = {hp.batch_size}: a minibatch holds at least one record")
     return prepare_steps(hp)
 

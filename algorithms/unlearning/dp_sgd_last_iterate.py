@@ -24,7 +24,7 @@ import optax
 from flax import struct
 from jax import Array
 
-from algorithms.algorithm import Algorithm, refuse_step_size, refuse_unless
+from algorithms.algorithm import Algorithm, refuse_unless, refuse_unless_positive
 from algorithms.deletion import count
 from algorithms.last_iterate_heuristic import composition_epsilon, heuristic_epsilon
 from algorithms.metric import VALUE, Metric
@@ -77,7 +77,7 @@ def prepare(hp: Any) -> Any:
     T, q, C, sigma, delta, scale = (
         np.asarray(v, float) for v in (hp.T, hp.q, hp.C, hp.sigma, hp.delta, hp.noise_scale)
     )
-    refuse_step_size(hp.eta)
+    refuse_unless_positive(hp.eta)
     refuse_unless((T >= 1) & (np.floor(T) == T), f"T = {hp.T}: a whole number of steps >= 1")
     refuse_unless((q > 0) & (q <= 1), f"q = {hp.q}: a sampling probability lies in (0, 1]")
     refuse_unless((C > 0) & np.isfinite(C), f"C = {hp.C}: a clipping norm must be positive and finite")
