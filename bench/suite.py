@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 NUMBERS = {"seeds": 1, "steps": 0, "checkpoints": 1}  # with their least values
 DEFAULTS = {"seeds": 16, "steps": 1000, "checkpoints": 40}
 LISTS = ("problems", "algorithms", "theorems")
+CLAIMS = "claims"  # ids of the claims that a run reports for
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Suite:
     """A named list of what to cross: `runs` holds the lists and numbers of each `[[run]]`, defaults filled in.
 
     `claims` are statements in a reader's words, each with the theorems that put it to the test: id, says, theorems.
+    One without theorems is not judged: `reported` says where to read what was measured in the runs that name its id
+    under `claims`.
     """
 
     name: str
@@ -38,6 +41,14 @@ class Suite:
             return Request(problems, algorithms, theorems, run["seeds"], run["steps"], run["checkpoints"])
 
         return tuple(map(request, self.runs))
+
+    def told_claims(self) -> list[dict[str, Any]]:
+        """Return the claims; one that is only reported keeps its `reported` where some run reports for it."""
+        reporting = {name for run in self.runs for name in run.get(CLAIMS, ())}
+        return [
+            claim if claim["id"] in reporting else {key: claim[key] for key in claim if key != "reported"}
+            for claim in self.claims
+        ]
 
 
 def read_suite(path: Path) -> Suite:
@@ -57,28 +68,61 @@ def read_suite(path: Path) -> Suite:
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
         raise UserError(f"{path}: key 'run': write at least one [[run]] table with problems and algorithms")
     defaults = DEFAULTS | numbers(path, "the suite", content)
-    return Suite(
+    suite = Suite(
         name=path.stem,
         summary=str(content.get("summary", "")),
         runs=tuple(defaults | checked_run(path, f"[[run]] number {i}", run) for i, run in enumerate(runs, 1)),
         claims=checked_claims(path, content.get("claim", [])),
     )
+    check_reports(path, suite)
+    return suite
 
 
 def checked_claims(path: Path, claims: Any) -> tuple[dict[str, Any], ...]:
-    """Return the `[[claim]]` tables: an id, what it says, and the theorems that put it to the test."""
+    """Return the `[[claim]]` tables: an id, what it says, and the theorems that put it to the test.
+
+    A claim of no theorems says under `reported` where to read what was measured.
+    """
     if not isinstance(claims, list):
         raise UserError(f"{path}: key 'claim': write [[claim]] tables with id, says and theorems")
     for i, claim in enumerate(claims, 1):
         where = f"[[claim]] number {i}"
-        check_keys(path, where, claim, {"id", "says", "theorems"})
+        check_keys(path, where, claim, {"id", "says", "theorems", "reported"})
         for key in ("id", "says"):
             if not isinstance(claim.get(key), str) or not claim[key]:
                 raise UserError(f"{path}: {where}: key '{key}': write a text")
-        theorems = claim.get("theorems")
-        if not isinstance(theorems, list) or not theorems or not all(isinstance(name, str) for name in theorems):
-            raise UserError(f"{path}: {where}: key 'theorems': write a list of names")
+        check_evidence(path, where, claim)
     return tuple(claims)
+
+
+def check_evidence(path: Path, where: str, claim: dict[str, Any]) -> None:
+    """Raise `UserError` unless the claim has theorems, or none and a `reported` that says where to read instead."""
+    theorems, reported = claim.get("theorems"), claim.get("reported")
+    if not isinstance(theorems, list) or not all(isinstance(name, str) for name in theorems):
+        raise UserError(f"{path}: {where}: key 'theorems': write a list of names")
+    if not theorems and reported is None:
+        raise UserError(
+            f"{path}: {where}: key 'theorems': write a list of names; empty only with reported = 'where to read it'"
+        )
+    if reported is not None and (theorems or not isinstance(reported, str) or not reported):
+        raise UserError(
+            f"{path}: {where}: key 'reported': write a text, and theorems = []: what is judged has a verdict"
+        )
+
+
+def check_reports(path: Path, suite: Suite) -> None:
+    """Raise `UserError` where a run reports for a claim that is not there, or no run for one that is only reported."""
+    known = [claim["id"] for claim in suite.claims]
+    for i, run in enumerate(suite.runs, 1):
+        for name in run.get(CLAIMS, ()):
+            if name not in known:
+                raise UserError(f"{path}: [[run]] number {i}: key '{CLAIMS}': {unknown('claim', name, known)}")
+    reporting = {name for run in suite.runs for name in run.get(CLAIMS, ())}
+    for i, claim in enumerate(suite.claims, 1):
+        if not claim["theorems"] and claim["id"] not in reporting:
+            raise UserError(
+                f"{path}: [[claim]] number {i}: key 'reported': no [[run]] says {CLAIMS} = ['{claim['id']}']"
+            )
 
 
 def check_keys(path: Path, where: str, table: dict[str, Any], known: set[str]) -> None:
@@ -99,7 +143,7 @@ def numbers(path: Path, where: str, table: dict[str, Any]) -> dict[str, int]:
 
 def checked_run(path: Path, where: str, run: dict[str, Any]) -> dict[str, Any]:
     """Return one `[[run]]` after checking its keys and the shape of its selectors."""
-    check_keys(path, where, run, {*LISTS, *NUMBERS})
+    check_keys(path, where, run, {*LISTS, *NUMBERS, CLAIMS})
     lists = {}
     for key in LISTS:
         value = [run[key]] if isinstance(run.get(key), str) else run.get(key, [])
@@ -113,7 +157,10 @@ def checked_run(path: Path, where: str, run: dict[str, Any]) -> dict[str, Any]:
             except UserError as error:
                 raise UserError(f"{path}: {where}: key '{key}': {error}") from None
         lists[key] = value
-    return lists | numbers(path, where, run)
+    ids = run.get(CLAIMS, [])
+    if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
+        raise UserError(f"{path}: {where}: key '{CLAIMS}': write a list of the ids of claims")
+    return lists | numbers(path, where, run) | ({CLAIMS: ids} if ids else {})
 
 
 def find_suite(name: str) -> Suite:
@@ -166,6 +213,8 @@ def narrow(suite: Suite, problems: list[str], algorithms: list[str]) -> Suite:
 def judging(suite: Suite, names: list[str]) -> Suite:
     """Return the suite with only the runs that judge the named theorems, and those alone; a claim's id names its own.
 
+    A run that reports for a named claim stays whole.
+
     Raises:
         UserError: no run of the suite judges them.
     """
@@ -174,8 +223,10 @@ def judging(suite: Suite, names: list[str]) -> Suite:
     runs = []
     for run in suite.runs:
         chosen = [name for name in theorems if name in run["theorems"]] if run["theorems"] else theorems
-        if chosen:
-            runs.append(run | {"theorems": chosen})
+        if set(names) & set(run.get(CLAIMS, ())):
+            runs.append(run)
+        elif chosen:
+            runs.append({key: run[key] for key in run if key != CLAIMS} | {"theorems": chosen})
     if not runs:
         known = {*catalogue.theorems(), *by_id}
         for name in names:

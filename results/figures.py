@@ -1,4 +1,5 @@
-"""Every figure of a report: trajectories, rates, tightness, performance profile, what unlearning buys and costs.
+"""Every figure of a report: trajectories, rates, tightness, performance profile, what unlearning buys and costs,
+low-rank adaptation.
 
 Each function returns a matplotlib Figure; `save_all` writes them as PNG under stable names.
 """
@@ -14,6 +15,14 @@ from matplotlib.figure import Figure
 
 from results.audited import AUDITED
 from results.costs import front, performance_profile
+from results.low_rank_figures import (
+    exponent_figure,
+    imbalance_figure,
+    method_figure,
+    scaled_figure,
+    tuning_figure,
+    worst_case_figure,
+)
 from results.schema import CLAIM, CONTROL, Group
 from results.store import CannotWrite, merge
 from results.style import BROKEN_COLOUR, HELD_COLOUR, INK, QUIET, blank, headline, short, title
@@ -105,6 +114,12 @@ def figures(groups: list[Group], table: pd.DataFrame) -> Iterator[tuple[str, Fig
         "unlearning_distance": distance_figure(groups),
         "unlearning_front": front(groups),
         "unlearning_audit": audit_figure(groups, table),
+        "low_rank_exponents": exponent_figure(groups),
+        "low_rank_worst_case": worst_case_figure(groups),
+        "low_rank_scaled": scaled_figure(groups),
+        "low_rank_methods": method_figure(groups),
+        "low_rank_imbalance": imbalance_figure(groups),
+        "low_rank_tuning": tuning_figure(groups),
     }
     yield from ((name, figure) for name, figure in overviews.items() if figure is not None)
     judged = [key for key, parts in rows_of(groups).items() if parts[0].theorem.holds != AUDITED]

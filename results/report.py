@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from results.claims import claims_table
 from results.figures import DPI, figures
+from results.low_rank_section import low_rank_section
 from results.schema import CLAIM, CONTROL, DIVERGED, Group
 from results.store import CannotWrite, merge, runs_frame
 from results.tables import FINDING, LETTERS, interval, number, rates_table
@@ -72,15 +73,18 @@ def html(groups: list[Group], table: pd.DataFrame | None = None) -> str:
     pages.filters |= {"number": number, "breakable": _breakable}
     pages.globals |= {"interval": interval, "letters": LETTERS}
     drawn = {name: _picture(figure) for name, figure in figures(groups, table)}
-    section = unlearning_section(groups, table, set(drawn))
-    inside = {name for sheet in section for name in sheet.figures}
+    sections = {
+        "Unlearning": unlearning_section(groups, table, set(drawn)),
+        "Low-rank adaptation": low_rank_section(groups, set(drawn)),
+    }
+    inside = {name for sheets in sections.values() for sheet in sheets for name in sheet.figures}
     return pages.get_template("report.html.j2").render(
         head=_headline(table, groups),
         claims=[(name, list(rows.itertuples())) for name, rows in table[table["role"] == CLAIM].groupby("algorithm")],
         controls=list(table[table["role"] == CONTROL].itertuples()),
         rates=list(rates_table(groups).itertuples()),
         told=list(claims_table(groups, table).itertuples()),
-        unlearning=section,
+        sections=sections,
         drawn=drawn,
         figures=[name for name in drawn if name not in inside],
         skipped=_skipped(groups),

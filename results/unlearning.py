@@ -13,6 +13,7 @@ import pandas as pd
 from results.certificates import certificates
 from results.schema import CLAIM, Group
 from results.settings import evenly, labels
+from results.sheets import mean_half
 from results.store import merge
 
 DISTANCE, PUBLISHED = "distance", "published_distance"
@@ -24,7 +25,6 @@ RETRAINED, ORIGINAL = "retrained_", "original_"
 ACCURACY, REFERENCE = "unseen_accuracy", "reference"
 SAME = 1e-9  # share of the largest distance on a problem at or below which a model is the retrained one
 MOST_SETTINGS = 6
-CONFIDENCE = 0.95
 TEXTS = ["algorithm", "problem", "setting", "number"]
 LANE = [*TEXTS, "seed", "K", "T", "fraction", "epsilon", "noise_scale", DISTANCE, PUBLISHED]
 
@@ -100,17 +100,6 @@ def ends(groups: list[Group]) -> pd.DataFrame:
         return pd.DataFrame(columns=pd.Index(LANE))
     lanes = pd.concat(pieces, ignore_index=True)
     return _with_reference(lanes.astype({name: float for name in lanes.columns[len(TEXTS) + 1 :]}))
-
-
-def mean_half(values: np.ndarray) -> tuple[float, float]:
-    """Return the mean over seeds and half the length of its 95 % interval (Student's t; NaN for one seed)."""
-    from scipy.stats import t
-
-    values = np.asarray(values, float)
-    n = len(values)
-    with np.errstate(invalid="ignore"):
-        half = t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else np.nan
-        return float(np.mean(values)), float(half)
 
 
 def _compared(lanes: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:

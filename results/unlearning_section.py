@@ -3,7 +3,6 @@
 A sheet is left out where its data are not there, so that any subset of methods and metrics makes a section.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from results.audit_table import audit_table
 from results.published_unlearning import EPSILONS, accuracies_beside_ours, models_beside_ours
 from results.schema import Group
 from results.settings import evenly
+from results.sheets import MOST_ROWS, Sheet, plural, plus_minus, under_headings
 from results.style import short
 from results.tables import lines_of, number
 from results.unlearning import (
@@ -24,8 +24,7 @@ from results.unlearning import (
     unlearning_groups,
 )
 
-MOST_FRACTIONS, MOST_ROWS = 8, 40
-SAME = 1e-9  # relative half length at or below which an interval is rounding
+MOST_FRACTIONS = 8
 WORDS = {
     "forget_accuracy": "accuracy on the forgotten",
     "forget_loss": "loss on the forgotten",
@@ -62,48 +61,15 @@ PUBLISHED_ACCURACIES = """Accuracy on unseen records of certified models after t
 published, on other data, beside ours where an epsilon is shared."""
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """A table of text with what it says above it; `figures` are the names of the figures that go with it.
-
-    A row of one cell is a heading. `marks` stand beside the cells of their columns: who says so.
-    """
-
-    heading: str
-    caption: str
-    head: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-    figures: tuple[str, ...] = ()
-    marks: tuple[str, ...] = ()
-    folded: bool = False
-
-
-def _plural(count: int, what: str) -> str:
-    return f"{count} {what}" + ("s" if count != 1 else "")
-
-
-def _under_headings(rows: list[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
-    """Return the rows without their first cell, which stands above those that share it."""
-    found: list[tuple[str, ...]] = []
-    for previous, row in zip([("",), *rows], rows, strict=False):
-        found += [(row[0],)] if row[0] != previous[0] else []
-        found.append(row[1:])
-    return tuple(found)
-
-
 def certificate_sheet(groups: list[Group]) -> Sheet:
     """Return who is certified against what: a row a method and certificate."""
     rows, by_certificate = [], certificate_counts(groups).groupby(["algorithm", "certified", "says"])
     for (algorithm, certified, says), there in list[Any](by_certificate):
         status = "certified" if certified else "uncertified"
-        counts = f"{_plural(int(there['settings'].sum()), 'setting')}, {_plural(int(there['runs'].sum()), 'run')}"
+        counts = f"{plural(int(there['settings'].sum()), 'setting')}, {plural(int(there['runs'].sum()), 'run')}"
         rows.append((algorithm, status, says, ", ".join(sorted(there["problem"])), counts))
     head = ("method", "status", "against what, or why not", "on", "settings and runs")
     return Sheet("Certificates", CERTIFICATES, head, tuple(rows))
-
-
-def _plus_minus(mean: float, half: float) -> str:
-    return number(mean) + (f" ± {number(half, 2)}" if np.isfinite(half) and half > SAME * abs(mean) else "")
 
 
 def comparison_sheet(groups: list[Group]) -> Sheet:
@@ -112,16 +78,14 @@ def comparison_sheet(groups: list[Group]) -> Sheet:
     recorded = [name for name in QUALITIES if name in table]
     rows = []
     for row in table.to_dict("records"):
-        cells = ["0" if row["reference"] else _plus_minus(row[DISTANCE], row[f"{DISTANCE}_half"])]
+        cells = ["0" if row["reference"] else plus_minus(row[DISTANCE], row[f"{DISTANCE}_half"])]
         for name in recorded:
             beside = "" if row["reference"] else f" / {number(row[f'{name}_retrained'])}"
-            cells.append(_plus_minus(row[name], row[f"{name}_half"]) + beside.replace(" / –", ""))
+            cells.append(plus_minus(row[name], row[f"{name}_half"]) + beside.replace(" / –", ""))
         where = row["algorithm"], short(row["setting"], 40), number(row["fraction"]), str(row["seeds"])
         rows.append((row["problem"], *where, *cells))
     words = ("method", "setting", "K/T", "seeds", "distance", *(WORDS[name] for name in recorded))
-    return Sheet(
-        "What unlearning leaves behind", COMPARISON, words, _under_headings(rows), folded=len(rows) > MOST_ROWS
-    )
+    return Sheet("What unlearning leaves behind", COMPARISON, words, under_headings(rows), folded=len(rows) > MOST_ROWS)
 
 
 def front_sheet(groups: list[Group]) -> Sheet:
@@ -134,7 +98,7 @@ def front_sheet(groups: list[Group]) -> Sheet:
         cells = (number(row[fraction]) for fraction in fractions)
         rows.append((row["problem"], row["algorithm"], epsilon, *cells, number(row["retrained"])))
     head = ("method", "epsilon", *(f"K/T = {number(fraction)}" for fraction in fractions), "retrained")
-    return Sheet("Privacy, utility, complexity", FRONT, head, _under_headings(rows), ("unlearning_front",))
+    return Sheet("Privacy, utility, complexity", FRONT, head, under_headings(rows), ("unlearning_front",))
 
 
 def audit_sheet(groups: list[Group], table: pd.DataFrame) -> Sheet:
@@ -162,7 +126,7 @@ def cost_sheet() -> Sheet:
     ]
     head = ("what", "their number", "their rule", "our rule", "our rule, all noise", "which rule of theirs")
     marks = ("", "published", "ours", "ours", "ours", "")
-    return Sheet("Published costs beside ours", PUBLISHED_COSTS, head, _under_headings(rows), marks=marks, folded=True)
+    return Sheet("Published costs beside ours", PUBLISHED_COSTS, head, under_headings(rows), marks=marks, folded=True)
 
 
 def model_sheet(groups: list[Group]) -> Sheet:
@@ -192,7 +156,7 @@ def model_sheet(groups: list[Group]) -> Sheet:
         "who",
     )
     folded = len(rows) > MOST_ROWS
-    return Sheet("Published models beside ours", PUBLISHED_MODELS, head, _under_headings(rows), folded=folded)
+    return Sheet("Published models beside ours", PUBLISHED_MODELS, head, under_headings(rows), folded=folded)
 
 
 def accuracy_sheet(groups: list[Group]) -> Sheet:
@@ -204,7 +168,7 @@ def accuracy_sheet(groups: list[Group]) -> Sheet:
     ]
     head = ("method", "effort", *(f"epsilon = {epsilon:g}" for epsilon in EPSILONS), "who")
     folded = len(rows) > MOST_ROWS
-    return Sheet("Published accuracies beside ours", PUBLISHED_ACCURACIES, head, _under_headings(rows), folded=folded)
+    return Sheet("Published accuracies beside ours", PUBLISHED_ACCURACIES, head, under_headings(rows), folded=folded)
 
 
 def approach_sheet() -> Sheet:

@@ -47,8 +47,26 @@ assert list(certified.certificate) == ["certified: deletion of m records, n -> n
     assert done.returncode == 0, done.stderr
 
 
+def test_a_users_own_model_is_adapted_in_few_lines(tmp_path):
+    example = PYTHON[2]
+    assert sum(bool(line.strip()) for line in example.splitlines()) < 20
+    checks = """
+assert set(verdicts.verdict) == {"held"} and "lora_gradient_descent_path" in set(verdicts.theorem)
+before = net.init(jax.random.key(0), inputs)
+assert jax.tree.structure(tuned) == jax.tree.structure(before)
+whole = module_problem(net, inputs, labels)
+assert abs(whole.value(tuned) - problem.value(state.x)) < 1e-12
+assert whole.value(tuned) < whole.value(before) - 0.01
+bias = lambda x: x["params"]["layers_0"]["bias"]
+assert (bias(tuned) == bias(before)).all()
+"""
+    (tmp_path / "adapt.py").write_text(example + checks)
+    done = run("adapt.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_method_example_runs_by_path(tmp_path):
-    (tmp_path / "my_method.py").write_text(PYTHON[2])
+    (tmp_path / "my_method.py").write_text(PYTHON[3])
     selectors = ("-p", "quadratic[d=5]", "-a", "my_method.py[eta=[0.1/L,0.5/L]]")
     done = run("-m", "bench", "run", *selectors, "--seeds", "2", "--steps", "20", "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -86,7 +86,8 @@ def suite_info(name: str, console: Console) -> None:
     suite = read_suite(catalogue.suites()[name])
     console.print(f"{escape(suite.summary)}\n")
     for claim in suite.claims:
-        console.print(f"[bold]{escape(claim['id'])}[/bold]  {escape(claim['says'])}  {', '.join(claim['theorems'])}")
+        evidence = ", ".join(claim["theorems"]) or f"reported: {claim['reported']}"
+        console.print(f"[bold]{escape(claim['id'])}[/bold]  {escape(claim['says'])}  {escape(evidence)}")
     console.print(escape(json.dumps(list(suite.runs), indent=1)))
 
 

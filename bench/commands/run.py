@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = arguments.out or Path("runs") / suite.name
     prepare_folder(folder)
     configuration = {"suite": suite.name, "runs": list(suite.runs), "root": arguments.seed, "x32": arguments.x32}
-    configuration["claims"] = list(suite.claims)
+    configuration["claims"] = suite.told_claims()
     manifest = Manifest(configuration, [task.digest() for task in plan.tasks], [asdict(skip) for skip in plan.skipped])
     machine = Machine(max_bytes=int(arguments.max_mem * (1 << 30)))
     tasks = shard.of(plan.tasks)

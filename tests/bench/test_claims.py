@@ -35,6 +35,20 @@ theorems = ["nesterov_strongly_convex"]
 """
 
 
+REPORTED = """
+[[claim]]
+id = "C3"
+says = "equal tuning leaves no advantage"
+theorems = []
+reported = "the section on tuning"
+
+[[run]]
+problems = ["quadratic[d=4]"]
+algorithms = ["gradient_descent[eta=[0.5/L,1/L]]"]
+claims = ["C3"]
+"""
+
+
 @pytest.fixture
 def suite(tmp_path):
     path = tmp_path / "two.toml"
@@ -47,6 +61,36 @@ def test_a_claim_names_its_theorems_and_runs_that_judge_others_are_left_out(suit
     assert run["theorems"] == ["nesterov_strongly_convex"]
     only = judging(suite, ["C1"]).runs
     assert [run["algorithms"] for run in only] == [["gradient_descent"]]
+
+
+def test_a_claim_without_a_bar_keeps_the_runs_that_report_for_it_whole(tmp_path):
+    path = tmp_path / "three.toml"
+    path.write_text(SUITE + REPORTED)
+    suite = read_suite(path)
+    (run,) = judging(suite, ["C3"]).runs
+    assert (run["algorithms"], run["theorems"]) == (["gradient_descent[eta=[0.5/L,1/L]]"], [])
+    both = judging(suite, ["C2", "C3"])
+    assert [run["theorems"] for run in both.runs] == [["nesterov_strongly_convex"]] * 2 + [[]]
+    assert both.told_claims()[2]["reported"] == "the section on tuning"
+    assert "reported" not in judging(suite, ["C2"]).told_claims()[2]
+    assert suite.requests()[2].theorems == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('reported = "the section on tuning"', "", "[[claim]] number 3: key 'theorems': write a list of names; empty"),
+        ("theorems = []", 'theorems = ["x"]', "[[claim]] number 3: key 'reported': write a text, and theorems = []"),
+        ('"the section on tuning"', "3", "[[claim]] number 3: key 'reported': write a text"),
+        ('claims = ["C3"]', 'claims = "C3"', "[[run]] number 3: key 'claims': write a list of the ids of claims"),
+        ('claims = ["C3"]', 'claims = ["C33"]', "[[run]] number 3: key 'claims': unknown claim 'C33': did you mean C3"),
+        ('claims = ["C3"]', "", "[[claim]] number 3: key 'reported': no [[run]] says claims = ['C3']"),
+    ],
+)
+def test_a_claim_without_a_bar_says_where_to_read_and_has_a_run(tmp_path, old, new, reason):
+    path = tmp_path / "broken.toml"
+    path.write_text(SUITE + REPORTED.replace(old, new))
+    assert_user_error(bench_here(tmp_path, "run", str(path)), str(path), reason)
 
 
 def test_a_name_that_is_no_claim_and_no_theorem_gets_the_nearest(tmp_path, suite):
@@ -79,6 +123,7 @@ def test_the_claims_of_the_last_command_reach_the_results(tmp_path, suite):
     assert done.returncode == 0, done.stderr
     claims = json.loads((tmp_path / "out" / "plan.json").read_text())["configuration"]["claims"]
     assert [claim["id"] for claim in claims] == ["C1", "C2"]
+    assert all(claim["theorems"] for claim in claims)
     judged = json.loads(bench_here(tmp_path, "verify", str(tmp_path / "out"), "--json").stdout)["verdicts"]
     assert {row["theorem"] for row in judged} == {"gradient_descent_strongly_convex"}
 
