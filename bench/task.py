@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from algorithms.metric import Metric
+from algorithms.metric import VALUE, Metric
 from bench.compiler import Compiler, Device, run_segments
 from bench.data import Data, facts_of, own_bytes, shapes_of
 from bench.engine import Carry, Program
@@ -52,8 +52,9 @@ def measures(family: Family) -> tuple[Metric, ...]:
 
 
 def program_of(task: Task) -> Program:
-    """Return the static part of a task."""
-    return Program(task.algorithm, task.theorems, (*task.algorithm.metrics, *measures(task.problem.family)))
+    """Return the static part of a task; where nothing else would be written down, the objective is."""
+    metrics = (*task.algorithm.metrics, *measures(task.problem.family))
+    return Program(task.algorithm, task.theorems, metrics if metrics or task.theorems else (VALUE,))
 
 
 def fitting_chunk(task: Task, program: Program, machine: Machine) -> tuple[Chunk, float]:
