@@ -16,6 +16,7 @@ from bench.choice import ProblemChoice, Settings, choose_algorithm, choose_probl
 from bench.errors import UserError, unknown
 from bench.resolve import expression
 from bench.selector import Value, parse_selector
+from problems.problem import Regularity
 
 LANES_A_TASK = 1 << 14  # a task is what a kill can lose at most (less what its partial file holds)
 MOST = 1 << 31  # seeds, steps and roots are 32-bit on the devices
@@ -129,7 +130,10 @@ def unfit(problem: ProblemChoice, algorithm: Algorithm) -> str:
     if missing:
         return f"{algorithm.name} needs the oracle {missing.name}, {family.name} offers {family.oracles.name}"
     absent = algorithm.requires & ~family.regularity
-    return f"{algorithm.name} requires {absent.name}, which {family.name} is not" if absent else ""
+    if not absent:
+        return ""
+    hint = " (rank=0 asks for the weight itself)" if absent == Regularity.MATRIX and family.factored else ""
+    return f"{algorithm.name} requires {absent.name}, which {family.name} is not{hint}"
 
 
 def applicable(theorems: tuple[Theorem, ...], problem: ProblemChoice, seeds: int) -> tuple[Theorem, ...]:

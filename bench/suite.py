@@ -1,5 +1,6 @@
 """Suites: TOML files that say what to cross. Reads and checks them; a broken one gets file, key and reason."""
 
+import difflib
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -220,6 +221,10 @@ def judging(suite: Suite, names: list[str]) -> Suite:
     """
     by_id = {claim["id"]: claim["theorems"] for claim in suite.claims}
     theorems = list(dict.fromkeys(theorem for name in names for theorem in by_id.get(name, [name])))
+    known = {*catalogue.theorems(), *by_id}
+    for name in names:  # a theorem of a file given by path is not in the catalogue, a claim is always here
+        if name not in known and difflib.get_close_matches(name, by_id, n=1):
+            raise unknown("claim", name, known)
     runs = []
     for run in suite.runs:
         chosen = [name for name in theorems if name in run["theorems"]] if run["theorems"] else theorems
@@ -228,7 +233,6 @@ def judging(suite: Suite, names: list[str]) -> Suite:
         elif chosen:
             runs.append({key: run[key] for key in run if key != CLAIMS} | {"theorems": chosen})
     if not runs:
-        known = {*catalogue.theorems(), *by_id}
         for name in names:
             if name not in known:
                 raise unknown("theorem", name, known)

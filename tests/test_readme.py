@@ -78,7 +78,10 @@ def test_every_command_of_the_readme_parses():
 
     from bench.cli import parser
 
-    sections = (README.split(title)[1] for title in ("## Using it", "## Unlearning your own model", "## Adapting your own model"))
+    sections = (
+        README.split(title)[1]
+        for title in ("## Using it", "## Unlearning your own model", "## Adapting your own model")
+    )
     lines = [line for text in sections for line in text.split("```sh\n")[1].split("```")[0].splitlines()]
     assert len(lines) > 10
     for line in lines:

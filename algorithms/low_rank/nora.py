@@ -11,11 +11,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from jax import Array
 
-from algorithms.algorithm import Algorithm, refuse_unless
+from algorithms.algorithm import Algorithm, refuse_unless_positive
 from algorithms.metric import VALUE
 from algorithms.theorem import Source
 from problems.adapter import Adapter, is_adapter
@@ -37,9 +36,8 @@ class State:
 
 def prepare(hp: HParams) -> HParams:
     """Return `hp`; raise `InvalidSetting` for a step size or a damping that is not positive and finite."""
-    for name in ("eta", "damping"):
-        number = np.asarray(getattr(hp, name), float)
-        refuse_unless((number > 0) & np.isfinite(number), f"{name} = {number}: must be positive and finite")
+    refuse_unless_positive(hp.eta)
+    refuse_unless_positive(hp.damping, "damping")
     return hp
 
 
