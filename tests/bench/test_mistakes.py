@@ -13,7 +13,7 @@ GD = ("-a", "gradient_descent")
 LOGISTIC = ("-p", "logistic_regression[n=20,d=3]")
 PAIR = (*QUADRATIC, *GD)
 RUNS = {
-    ("-p", "quadratik", *GD): ["unknown problem 'quadratik': did you mean quadratic?"],
+    ("-p", "quadratik", *GD): ["unknown problem 'quadratik': did you mean quadratic"],
     (*QUADRATIC, "-a", "gradient_decsent"): ["unknown algorithm 'gradient_decsent': did you mean gradient_descent"],
     (*PAIR, "-t", "gradient_descent_plx"): ["unknown theorem", "gradient_descent_pl"],
     ("cor",): ["unknown suite 'cor': did you mean core?"],
@@ -57,7 +57,7 @@ OTHERS = {
     (): ["required: COMMAND"],
     ("frobnicate",): ["invalid choice: 'frobnicate'"],
     ("list", "theories"): ["invalid choice: 'theories'"],
-    ("info", "quadratik"): ["unknown name 'quadratik': did you mean quadratic?"],
+    ("info", "quadratik"): ["unknown name 'quadratik': did you mean quadratic"],
     ("verify", "nosuch"): ["nosuch: no such folder"],
     ("table", "nosuch"): ["nosuch: no such folder"],
     ("plot", "nosuch"): ["nosuch: no such folder"],

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from algorithms import adapter_rules
 from algorithms.adapter_rules import ACROSS, MK_C, NORMS, RULES, Sizes, spectral_sq
 from algorithms.adapter_steps import kappa
 from algorithms.algorithm import InvalidSetting
@@ -187,10 +188,10 @@ def test_what_a_problem_lacks_is_refused(problems):
     network = jax.eval_shape(lambda key: mlp_adapter.make(key, width=4, records=20), KEY)
     for rule in ("selfnorm", "mk_theory"):
         with pytest.raises(InvalidSetting, match="take selfnorm_bt, adapt, adapt2, norm, const"):
-            lora.refuse_on(network, HParams(rule=rule))
-    lora.refuse_on(network, HParams(rule="selfnorm_bt", batch_size=4))
+            adapter_rules.refuse_on(network, HParams(rule=rule))
+    adapter_rules.refuse_on(network, HParams(rule="selfnorm_bt", batch_size=4))
     with pytest.raises(InvalidSetting, match="batch_size = 4: escape_family offers no minibatches"):
-        lora.refuse_on(problems["escape"], HParams(batch_size=4))
+        adapter_rules.refuse_on(problems["escape"], HParams(batch_size=4))
 
 
 def imbalance(x):

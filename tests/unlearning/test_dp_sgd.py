@@ -200,7 +200,7 @@ def test_only_linear_losses_with_all_their_noise_are_judged():
 @pytest.mark.parametrize(
     ("chosen", "said"),
     [({"q": 0.0}, "q = 0"), ({"q": 1.1}, "probability"), ({"sigma": 0.0}, "noise"), ({"C": -1.0}, "clipping"),
-     ({"delta": 0.0}, "delta"), ({"delta": 1.0}, "delta"), ({"T": 0}, "steps"), ({"eta": 0.0}, "step size"),
+     ({"delta": 0.0}, "delta"), ({"delta": 1.0}, "delta"), ({"T": 0}, "steps"), ({"eta": 0.0}, "eta = 0.0"),
      ({"noise_scale": 0.0}, "noise_scale"), ({"sigma": math.nan}, "noise multiplier")],
 )  # fmt: skip
 def test_meaningless_settings_are_refused(chosen, said):
