@@ -191,6 +191,8 @@ def imbalance_figure(groups: list[Group]) -> Figure | None:
     table = imbalance(groups)
     if table.empty:
         return None
+    methods: Any = table.groupby("problem")["method"].transform("nunique")
+    table = table.loc[methods == methods.max()]  # a panel compares
     problems = evenly(list(dict.fromkeys(table["problem"])), MOST_PANELS)
     looks = looks_of(list(dict.fromkeys(table["method"])))
     figure, axes = grid(len(problems), 5.2 if len(problems) == 1 else 4.4, 3.4)
@@ -203,11 +205,12 @@ def imbalance_figure(groups: list[Group]) -> Figure | None:
             axis.plot(rows["imbalance"], heights, color=colour, marker=marker, ms=5, lw=1.5)
             axis.plot(rows["imbalance"][~reached], heights[~reached], ls="", marker=marker, mfc="white", mec=colour,
                       ms=6, zorder=3)  # fmt: skip
-        axis.set(xscale="log", ylim=(0, None), xlabel="imbalance of the start", ylabel="iterations to 1e-12")
+        highest = axis.dataLim.ymax if np.isfinite(axis.dataLim.ymax) else 1.0
+        axis.set(xscale="log", ylim=(0, 1.1 * highest), xlabel="imbalance of the start", ylabel="iterations to 1e-12")
         _plain_ticks(axis, sorted(there["imbalance"].unique()))
         title(axis, short(problem, 110))
     legend_below(figure, keys_of(looks, lw=1.5))
-    notes = "median over seeds; hollow: not reached when the run ended"
+    notes = "median over seeds, each method at its best setting; hollow: not reached when the run ended"
     headline(figure, f"Imbalance of the start against iterations until the gap is 1e-12 of its start ({notes})")
     return figure
 

@@ -17,7 +17,7 @@ import problems
 from problems.problem import STATED_WITH, Oracle, Problem, Regularity
 
 ROUNDING = 1e-9
-DRAWS = 500
+DRAWS = 1000  # a pixel that few images have is in some of them
 once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run briefly: compile fast
 OF_PAIRS = Regularity.SMOOTH | Regularity.CONVEX | Regularity.STRONGLY_CONVEX | Regularity.QUADRATIC
 OF_RECORDS = (
