@@ -52,7 +52,7 @@ class HParams:
 class State:
     """step_sum: S_t; dissipated: sum_{s<t} eta_s N_s^2; L_hat: the L of `selfnorm_bt`; level: |J(V_0)|.
 
-    previous: J one step ago.
+    previous: |G| one step ago.
     """
 
     x: Any
@@ -68,7 +68,7 @@ def init(problem, x0, key, hp):
     adapter_rules.refuse_on(problem, hp)
     x0, zero = adapter_rules.sound(problem, x0), jnp.zeros(())
     level = jnp.abs(problem.value(x0))
-    return State(x0, zero, zero, jnp.asarray(hp.L0, float), level, level, adapter_steps.balance_at(x0))
+    return State(x0, zero, zero, jnp.asarray(hp.L0, float), level, jnp.asarray(jnp.inf), adapter_steps.balance_at(x0))
 
 
 def step(problem, state, key, hp):
@@ -86,7 +86,7 @@ def step(problem, state, key, hp):
         step_sum=state.step_sum + eta,
         dissipated=state.dissipated + eta * sizes.n_sq,
         L_hat=L_hat,
-        previous=sizes.loss,
+        previous=sizes.g,
         balance=adapter_steps.rebalanced(state.balance, eta, gradient),
     )
 
@@ -254,8 +254,8 @@ local: AnyTheorem = Theorem(
     assumes=Regularity.TARGET | Regularity.EXACT_RANK,
     metric=adapter_steps.CONTRACTION,
     given=(WEIGHT_GAP, adapter_steps.SLOWEST, adapter_steps.FASTEST),
-    condition="full batch; const; rank M = r < min(m, n), 1e-11 sigma_1 <= |W - M| <= 1e-5 sigma_r",
-    admits=lambda c, hp: jnp.asarray((hp.rule == "const") & (hp.batch_size == 0)),
+    condition="full batch; const; frobenius; rank M = r < min(m, n), 1e-11 sigma_1 <= |W - M| <= 1e-5 sigma_r",
+    admits=lambda c, hp: jnp.asarray((hp.rule == "const") & (hp.batch_size == 0) & (hp.norms == "frobenius")),
     bound=adapter_steps.local_rate,
     kind=Kind.ASYMPTOTIC,
     slack=1e-4,
