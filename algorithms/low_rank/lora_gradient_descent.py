@@ -258,7 +258,7 @@ local: AnyTheorem = Theorem(
     admits=lambda c, hp: jnp.asarray((hp.rule == "const") & (hp.batch_size == 0) & (hp.norms == "frobenius")),
     bound=adapter_steps.local_rate,
     kind=Kind.ASYMPTOTIC,
-    slack=1e-4,
+    slack=1e-3,
     control=Control(
         why="other steps than those of size eta",
         problem="matrix_factorization[init=spectral,start=0.1,kappa=3]",
