@@ -106,6 +106,11 @@ def squares(x: Any) -> list[Array]:
     return [singular_values(factor) ** 2 for factor in jax.tree.leaves(x)]
 
 
+def residual(problem: Any, x: Any, state: Any) -> Array:
+    """Return |G|_F, which is |B A - M|_F on a TARGET; states that measure a contraction keep it as `previous`."""
+    return optax.tree.norm(problem.weight_grad(x))
+
+
 WEIGHT_GAP = Metric("weight_gap", lambda problem, x, state: problem.value(x) - problem.constants.ell_star)
 ADAPTER_NORM_SQ = Metric("adapter_norm_sq", lambda problem, x, state: optax.tree.norm(x, squared=True))
 STEP_SUM = Metric("step_sum", lambda problem, x, state: state.step_sum)
@@ -119,8 +124,6 @@ BALANCE_CHANGE = Metric(
     scale=lambda problem, x, state: optax.tree.norm(x, squared=True),
 )
 BALANCE_MOVED = Metric("balance_moved", lambda problem, x, state: jnp.abs(state.balance.moved))
-CONTRACTION = Metric(  # of |G|, which is |W - M| on a TARGET
-    "contraction", lambda problem, x, state: optax.tree.norm(problem.weight_grad(x)) / state.previous
-)
+CONTRACTION = Metric("contraction", lambda problem, x, state: residual(problem, x, state) / state.previous)
 SLOWEST = Metric("slowest", lambda problem, x, state: jnp.min(jnp.stack([jnp.min(s) for s in squares(x)])))
 FASTEST = Metric("fastest", lambda problem, x, state: jnp.sum(jnp.stack([jnp.max(s) for s in squares(x)])))

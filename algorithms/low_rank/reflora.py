@@ -24,7 +24,7 @@ from flax import struct
 from jax import Array
 
 from algorithms import adapter_steps
-from algorithms.adapter_steps import ADAPTER_NORM_SQ, DISSIPATED, STEP_SUM, WEIGHT_GAP, kappa
+from algorithms.adapter_steps import ADAPTER_NORM_SQ, CONTRACTION, DISSIPATED, STEP_SUM, WEIGHT_GAP, kappa, residual
 from algorithms.algorithm import Algorithm, refuse_step_count, refuse_unless, refuse_unless_positive
 from algorithms.metric import GRADIENT_NORM_SQ, Metric, best, initial
 from algorithms.principal_axes import principal_axes
@@ -127,8 +127,7 @@ def gram_gap(problem, x, state):
 
 GRAM_GAP = Metric("gram_gap", gram_gap)
 STEP_SIZE = Metric("step_size", lambda problem, x, state: state.step_size)
-RESIDUAL = Metric("residual", lambda problem, x, state: optax.tree.norm(problem.weight_grad(x)))
-CONTRACTION = Metric("contraction", lambda problem, x, state: optax.tree.norm(problem.weight_grad(x)) / state.previous)
+RESIDUAL = Metric("residual", residual)
 
 
 def descent_bound(t: Array, c: Constants, hp: Any, start_gap: Array, gap: Array) -> Array:

@@ -20,6 +20,7 @@ import optax
 from flax import struct
 from jax import Array, lax
 
+from algorithms.adapter_steps import CONTRACTION, residual
 from algorithms.algorithm import Algorithm, refuse_unless
 from algorithms.metric import VALUE, Metric, initial
 from algorithms.principal_axes import pseudo_inverse
@@ -79,18 +80,12 @@ def readout(state):
     return state.x
 
 
-def residual(problem, x, state):
-    """Return |G|_F, which is |B A - M|_F on a TARGET."""
-    return optax.tree.norm(problem.weight_grad(x))
-
-
 def magnitude_of_residual(problem, x, state):
     """Return 10 kappa |G_0|_F: rounding of about kappa eps in a factor is rounding in the product."""
     return 10 * problem.constants.sigma_1 / problem.constants.sigma_r * residual(problem, x, state)
 
 
 RESIDUAL = Metric("residual", residual, scale=magnitude_of_residual)
-CONTRACTION = Metric("contraction", lambda problem, x, state: residual(problem, x, state) / state.previous)
 
 
 def share(t: Array, eta: Array) -> Array:
