@@ -31,7 +31,8 @@ from algorithms.balance import refuse_batch_size
 from algorithms.metric import GRADIENT_NORM_SQ, Metric
 from algorithms.recursions import descend_by
 from problems.adapter import is_adapter
-from problems.problem import Constants, Problem
+from problems.constants import Constants
+from problems.problem import Problem
 
 MK_C = 1 / (4 * 2**0.5)
 ROUNDING = 100  # a loss is compared up to so many ulps

@@ -28,7 +28,7 @@ from jax import Array
 from algorithms.balance import balance, each_adapter, total
 from algorithms.metric import Metric
 from algorithms.principal_axes import singular_values
-from problems.problem import Constants
+from problems.constants import Constants
 
 
 def kappa(c: Array | float) -> Array:

@@ -9,7 +9,9 @@ from jax import Array
 
 from algorithms.metric import Metric
 from algorithms.theorem import Source, Theorem
-from problems.problem import Key, Oracle, Problem, Regularity
+from problems.constants import Regularity
+from problems.oracles import Key, Oracle
+from problems.problem import Problem
 
 S = TypeVar("S")
 H = TypeVar("H")

@@ -15,7 +15,8 @@ from jax import Array
 from algorithms.algorithm import refuse_unless
 from algorithms.metric import Metric
 from problems.adapter import Adapter, is_adapter
-from problems.problem import Key, Problem
+from problems.oracles import Key
+from problems.problem import Problem
 
 
 def each_adapter(function: Any, x: Any, *others: Any) -> Any:

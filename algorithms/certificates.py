@@ -23,7 +23,7 @@ from algorithms.sensitivity import (
     nonconvex_sensitivity,
     strongly_convex_sensitivity,
 )
-from problems.problem import Constants
+from problems.constants import Constants
 
 DELETION = "deletion of m records, n -> n - m"
 DOUBLE, HORIZON = 2.0**-52, 1e-3

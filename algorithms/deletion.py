@@ -32,7 +32,9 @@ from algorithms.algorithm import refuse_step_count, refuse_unless, refuse_unless
 from algorithms.gaussian_mechanism import indistinguishability, noise_multiplier
 from algorithms.metric import Metric
 from algorithms.recursions import descend_by
-from problems.problem import UNSTATED, Key, Problem
+from problems.constants import UNSTATED
+from problems.oracles import Key
+from problems.problem import Problem
 
 
 @struct.dataclass

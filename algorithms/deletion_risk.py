@@ -17,7 +17,8 @@ from jax import Array
 
 from algorithms.metric import Metric
 from algorithms.sensitivity import MARGIN, disturbance
-from problems.problem import Constants, Problem
+from problems.constants import Constants
+from problems.problem import Problem
 
 
 def retained_risk(problem: Problem, x: Any) -> Array:

@@ -37,7 +37,9 @@ from algorithms.gaussian_mechanism import indistinguishability
 from algorithms.metric import Metric
 from algorithms.recursions import descend_by, log_geometric_sum, projected
 from algorithms.sensitivity import growth_rate, is_noise_whole, is_step
-from problems.problem import Constants, Key, Problem
+from problems.constants import Constants
+from problems.oracles import Key
+from problems.problem import Problem
 
 HALVINGS = 64  # of an interval that holds epsilon
 

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from algorithms.recursions import log_geometric_sum
-from problems.problem import Constants, Problem, Regularity
+from problems.constants import Constants, Regularity
+from problems.problem import Problem
 
 MARGIN = 1 + 1e-12  # a step size of exactly 2/L, after rounding
 MOST_HALVINGS = 32  # of an interval of steps: counts are 32-bit

@@ -25,7 +25,8 @@ from jax import Array, lax
 from algorithms.algorithm import refuse_unless, refuse_unless_positive
 from algorithms.metric import GRADIENT_NORM_SQ, running_sum
 from algorithms.theorem import Source
-from problems.problem import Constants, Key
+from problems.constants import Constants
+from problems.oracles import Key
 
 SIDES, SKETCHES = ("left", "right"), ("gaussian", "fixed")
 GRADIENT_SUM = running_sum(GRADIENT_NORM_SQ)

@@ -36,7 +36,9 @@ from algorithms.deletion import State
 from algorithms.recursions import descend_by, projected
 from algorithms.relaxed_mechanism import MECHANISMS, Distance, c_epsilon, left_for_noise
 from algorithms.stochastic_sensitivity import step_size
-from problems.problem import UNSTATED, Constants, Key, Problem
+from problems.constants import UNSTATED, Constants
+from problems.oracles import Key
+from problems.problem import Problem
 
 SAMPLINGS = ("subsets", "independent")
 

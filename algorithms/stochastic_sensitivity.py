@@ -20,7 +20,7 @@ from flax import struct
 from jax import Array
 
 from algorithms.relaxed_mechanism import Distance, chernoff_radius
-from problems.problem import Constants
+from problems.constants import Constants
 
 
 @struct.dataclass

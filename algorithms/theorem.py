@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from jax import Array
 
 from algorithms.metric import Metric
-from problems.problem import Constants, Regularity
+from problems.constants import Constants, Regularity
 
 H = TypeVar("H")
 Scalar = Array

@@ -29,7 +29,8 @@ from jax import Array
 
 from algorithms.algorithm import refuse_unless
 from algorithms.metric import Metric, running_sum
-from problems.problem import Constants, Problem
+from problems.constants import Constants
+from problems.problem import Problem
 
 MEDIAN_OF_ABS_NORMAL = 0.674489750196
 

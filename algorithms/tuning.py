@@ -20,7 +20,8 @@ from algorithms.algorithm import refuse_step_count, refuse_unless, refuse_unless
 from algorithms.deletion import distance, extent, retained_records, start_gradient
 from algorithms.metric import VALUE, Metric
 from algorithms.recursions import descend_by
-from problems.problem import Key, Problem
+from problems.oracles import Key
+from problems.problem import Problem
 
 
 @struct.dataclass

@@ -16,7 +16,8 @@ from bench import catalogue
 from bench.errors import UserError, unknown
 from bench.resolve import check
 from bench.selector import Selector, Value, parse_selector, render
-from problems.problem import Family, InvalidParameter, Problem
+from problems.constants import InvalidParameter
+from problems.problem import Family, Problem
 
 EACH = "each"
 

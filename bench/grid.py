@@ -16,7 +16,7 @@ from bench.choice import ProblemChoice, Settings, choose_algorithm, choose_probl
 from bench.errors import UserError, unknown
 from bench.resolve import expression
 from bench.selector import Value, parse_selector
-from problems.problem import Regularity
+from problems.constants import Regularity
 
 LANES_A_TASK = 1 << 14  # a task is what a kill can lose at most (less what its partial file holds)
 MOST = 1 << 31  # seeds, steps and roots are 32-bit on the devices

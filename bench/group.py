@@ -12,7 +12,8 @@ from algorithms.theorem import Theorem
 from bench.compiler import Device
 from bench.grid import Task
 from bench.table import Table
-from problems.problem import STATED_WITH, Oracle
+from problems.constants import STATED_WITH
+from problems.oracles import Oracle
 from results.schema import CLAIM, CONTROL, DIVERGED, OK, Group, TheoremRecord
 
 KINDS = ("metrics", "bounds", "admitted", "floors", "hp", "calls", "certified")

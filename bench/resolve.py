@@ -9,7 +9,7 @@ from algorithms.algorithm import Algorithm, InvalidSetting
 from bench.errors import UserError
 from bench.expression import evaluate
 from bench.selector import Value
-from problems.problem import Constants
+from problems.constants import Constants
 
 
 def resolve(algorithm: Algorithm, static: dict, points: tuple[dict[str, Value], ...], constants: Any) -> Any:

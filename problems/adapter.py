@@ -19,7 +19,9 @@ import numpy as np
 from flax import struct
 from jax import Array
 
-from problems.problem import Constants, Factored, Family, FiniteSum, Problem, Regularity, require
+from problems.constants import Constants, Regularity, require
+from problems.oracles import Factored, FiniteSum
+from problems.problem import Family, Problem
 
 CARRIED = Regularity.NONNEGATIVE  # what is true of every W is true of the adapted ones
 

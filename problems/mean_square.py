@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from problems.constants import Regularity
 from problems.linear_model import Design, matvec
-from problems.problem import Regularity
 
 REGULARITY = (
     Regularity.SMOOTH

@@ -20,8 +20,9 @@ import numpy as np
 from flax import linen
 from jax import Array
 
+from problems.constants import STATED_WITH, Constants, Regularity, require
 from problems.membership import Measure, cross_entropy, measures
-from problems.problem import STATED_WITH, Constants, Family, Problem, Regularity, require
+from problems.problem import Family, Problem
 from problems.records import deletion, finite_sum, sampler
 from problems.users import Records, rows
 

@@ -18,7 +18,8 @@ from jax import Array, lax
 from sklearn.datasets import load_digits
 
 from problems import module
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.constants import Constants, Regularity, require
+from problems.problem import Family, Problem
 from problems.users import SEEN, WRITERS, Records, rows
 
 CLASSES, KNOWN = 10, 5

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from problems.problem import Deletion, FiniteSum, Key
+from problems.oracles import Deletion, FiniteSum, Key
 
 D = TypeVar("D")
 

@@ -1,15 +1,17 @@
-"""Finite Markov decision processes under a softmax policy:  f(x) = -J(x),  J = mu^T (I - gamma P_pi)^-1 r_pi.
+"""Softmax policies on finite processes, one logit per state and action:  f(x) = -J(x) + (l2/2) |x|^2,  pi = softmax(x).
 
-x holds one logit per state and action, pi = softmax(x). With the values V = (I - gamma P_pi)^-1 r_pi, Q = r +
-gamma P V and the occupancy d = (I - gamma P_pi^T)^-1 mu, the gradient of J in the logits is d(s) pi(a|s)
-(Q(s,a) - V(s)): two solves. The return of H steps is J_H = sum_(t<H) gamma^t mu^T P_pi^t r_pi, by
-doubling.
+The gradient of J in the logits is d(s) pi(a|s) (Q(s,a) - V(s)): two solves (`problems.decision_process`).
 
-Constants. Scores S_t = sum_(k<=t) score_k have martingale-difference summands, so E(u.S_t)^2 <= (t+1) lamF,
-and Hess J = E sum_t gamma^t (r_t - r_mid) [S_t S_t^T + sum_(k<=t) Hess log pi_k] with |Hess log pi| <= 1/2 =
-lamF gives L = R_c (1/2 + 1/2) sum_t gamma^t (t+1) = R_c/(1-gamma)^2. All rewards and the optimum are those of
-the very instance.
-Sources: Sutton, McAllester, Singh & Mansour (2000), Theorem 1; Baxter & Bartlett (2001); L derived here.
+Constants. Scores S_t = sum_(k<=t) score_k have martingale-difference summands, so E(u.S_t)^2 <= (t+1) lamF, and Hess J
+= E sum_t gamma^t (r_t - r_mid) [S_t S_t^T + sum_(k<=t) Hess log pi_k] with |Hess log pi| <= F = 1/2 = lamF gives L =
+R_c (1/2 + 1/2) sum_t gamma^t (t+1) = R_c/(1-gamma)^2. The third derivative along a unit u is E sum_t gamma^t (r_t -
+r_mid) [(u.S)^3 + 3 (u.S) u^T(grad S)u + grad^2 S[u,u,u]]. With n = t+1, dia = sqrt 2 the largest distance of two
+features: u.S_t has conditional ranges at most dia, so it is sub-Gaussian of variance proxy n dia^2/4 and E|u.S|^3 <=
+n^(3/2) dia^3, |u^T grad S u| <= n dia^2/4 with E|u.S| <= dia sqrt(n)/2, and a third central moment on an interval of
+length dia is at most dia^3/(6 sqrt 3): rho = R_c dia^3 sum_t gamma^t [(11/8) n^(3/2) + n/(6 sqrt 3)], where by
+Cauchy-Schwarz sum_t gamma^t n^(3/2) <= sqrt(1+gamma)/(1-gamma)^(5/2). All rewards and the optimum are those of the very
+instance; L and rho are upper bounds. Adding l2 raises L by l2, leaves rho, and no infimum is claimed.
+Sources: Sutton, McAllester, Singh & Mansour (2000), Theorem 1; Baxter & Bartlett (2001); L and rho derived here.
 """
 
 from dataclasses import replace
@@ -17,23 +19,23 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax import Array, lax
+from jax import Array
 
-from problems.problem import Constants, Family, Policy, Problem, Regularity, Rollout
+from problems.constants import UNSTATED, Constants, Regularity, require
+from problems.decision_process import (
+    action_values,
+    cut,
+    exact_return,
+    expected_return,
+    occupancy,
+    optimal_actions,
+    trajectory,
+)
+from problems.oracles import MDP, Policy, Rollout, Tabular
+from problems.problem import Family, Problem
 
-HORIZON_BITS = 12  # horizons up to 4095
-SWEEPS = 50  # of policy iteration, which is stable after about ten on instances of a hundred states
-
-
-@struct.dataclass
-class MDP:
-    """P is (S, A, S), r (S, A), mu (S,); `horizon` is absent for the untruncated return."""
-
-    P: Array
-    r: Array
-    mu: Array
-    gamma: Array
-    horizon: Array | None = None
+REGULARISED = Regularity.SMOOTH | Regularity.SOFTMAX_POLICY | Regularity.HESSIAN_LIPSCHITZ
+RETURN_ALONE = Regularity.LOWER_BOUNDED | Regularity.DISCOUNTED_RETURN | Regularity.TABULAR_MDP
 
 
 @struct.dataclass
@@ -44,80 +46,7 @@ class Data:
     a_star: Array
     d_star: Array
     spread: Array
-
-
-def transitions(mdp: MDP, p: Array) -> Array:
-    """Return gamma P_pi, the discounted chain of the policy table p."""
-    return mdp.gamma * jnp.einsum("sa,sat->st", p, mdp.P)
-
-
-def state_values(mdp: MDP, p: Array) -> Array:
-    """Return V of the policy table p."""
-    return jnp.linalg.solve(jnp.eye(mdp.mu.size) - transitions(mdp, p), (p * mdp.r).sum(-1))
-
-
-def action_values(mdp: MDP, p: Array) -> Array:
-    """Return Q of the policy table p."""
-    return mdp.r + mdp.gamma * mdp.P @ state_values(mdp, p)
-
-
-def occupancy(mdp: MDP, p: Array) -> Array:
-    """Return d, the discounted number of visits to each state, which sums to 1/(1 - gamma)."""
-    return jnp.linalg.solve(jnp.eye(mdp.mu.size) - transitions(mdp, p).T, mdp.mu)
-
-
-def exact_return(mdp: MDP, p: Array) -> Array:
-    """Return J. Its derivative in p(s, a) is d(s) Q(s, a): autodiff reuses the factors of the one solve."""
-    return mdp.mu @ state_values(mdp, p)
-
-
-def truncated_return(mdp: MDP, p: Array, horizon: Array) -> Array:
-    """Return J_H for H <= 4095, bit by bit of H: V_(2^i + h) = V_(2^i) + (gamma P_pi)^(2^i) V_h."""
-    M, V = transitions(mdp, p), (p * mdp.r).sum(-1)
-    V_H = jnp.zeros_like(V)
-    for bit in range(HORIZON_BITS):
-        V_H = jnp.where((horizon >> bit) & 1, V + M @ V_H, V_H)
-        V, M = V + M @ V, M @ M
-    return mdp.mu @ V_H
-
-
-def expected_return(mdp: MDP, p: Array) -> Array:
-    """Return J, or J_H where the MDP has a horizon."""
-    return exact_return(mdp, p) if mdp.horizon is None else truncated_return(mdp, p, mdp.horizon)
-
-
-def cut(mdp: MDP, horizon: Array) -> MDP:
-    """Return the MDP that ends after `horizon` steps."""
-    return replace(mdp, horizon=jnp.asarray(horizon).astype(jnp.int32))
-
-
-def optimal_actions(mdp: MDP) -> Array:
-    """Return the actions of an optimal policy, by policy iteration."""
-
-    def improve(_: int, actions: Array) -> Array:
-        Q = action_values(mdp, jax.nn.one_hot(actions, mdp.r.shape[1]))
-        return jnp.argmax(Q, -1)
-
-    return lax.fori_loop(0, SWEEPS, improve, jnp.argmax(mdp.r, -1))
-
-
-def draw(cumulative: Array, u: Array) -> Array:
-    """Return the index drawn by the uniform u from the law with these cumulative probabilities."""
-    return (u >= cumulative[:-1]).sum(dtype=jnp.int32)
-
-
-def trajectory(mdp: MDP, p: Array, key: Array, length: int) -> Rollout:
-    """Return `length` steps under the policy table p, from one block of uniforms."""
-    act, move = jnp.cumsum(p, -1), jnp.cumsum(mdp.P, -1)
-    first, uniforms = jnp.split(jax.random.uniform(key, (2 * length + 1,)), [1])
-
-    def advance(s: Array, u: Array) -> tuple[Array, tuple[Array, Array]]:
-        a = draw(act[s], u[0])
-        return draw(move[s, a], u[1]), (s, a)
-
-    start = draw(jnp.cumsum(mdp.mu), first[0])
-    _, (states, actions) = lax.scan(advance, start, uniforms.reshape(length, 2))
-    return Rollout(states, actions, mdp.r[states, actions])
+    l2: Array
 
 
 def init(data: Data, key: Array) -> Array:
@@ -125,7 +54,7 @@ def init(data: Data, key: Array) -> Array:
 
 
 def value(data: Data, x: Array) -> Array:
-    return -expected_return(data.mdp, jax.nn.softmax(x))
+    return -expected_return(data.mdp, jax.nn.softmax(x)) + data.l2 / 2 * jnp.sum(x**2)
 
 
 def truncate(data: Data, horizon: Array) -> Data:
@@ -134,6 +63,10 @@ def truncate(data: Data, horizon: Array) -> Data:
 
 def rollout(data: Data, x: Array, key: Array, length: int) -> Rollout:
     return trajectory(data.mdp, jax.nn.softmax(x), key, length)
+
+
+def log_policy(data: Data, x: Array) -> Array:
+    return jax.nn.log_softmax(x)
 
 
 def log_prob(data: Data, x: Array, states: Array, actions: Array) -> Array:
@@ -147,28 +80,42 @@ def mismatch(data: Data, x: Array) -> Array:
     return confidence / (data.mdp.mu.size**0.5 * jnp.max(data.d_star / occupancy(data.mdp, p)))
 
 
-def softmax_family(name: str) -> Family[Data, Array]:
-    """Return a family of softmax policies on finite MDPs; families differ in how `make` draws the MDP."""
-    return Family(
-        name=name,
-        regularity=Regularity.SMOOTH | Regularity.LOWER_BOUNDED | Regularity.SOFTMAX_POLICY | Regularity.TABULAR_MDP,
-        init=init,
-        value=value,
-        policy=Policy(truncate=truncate, rollout=rollout, log_prob=log_prob, mismatch=mismatch),
-    )
+POLICY = Policy(
+    truncate=truncate,
+    rollout=rollout,
+    log_prob=log_prob,
+    tabular=Tabular(mdp=lambda data: data.mdp, log_policy=log_policy),
+    mismatch=mismatch,
+)
 
 
-def softmax_problem(family: Family[Data, Array], mdp: MDP, spread: float) -> Problem[Data, Array]:
-    """Return the problem of `mdp` with its constants; the first logits are N(0, spread^2)."""
+def softmax_families(name: str) -> tuple[Family[Data, Array], Family[Data, Array]]:
+    """Return the families of softmax policies on finite MDPs without and with l2; `make` draws the MDP."""
+    regularised = Family(name=name, regularity=REGULARISED, init=init, value=value, policy=POLICY)
+    return replace(regularised, regularity=REGULARISED | RETURN_ALONE), regularised
+
+
+def softmax_problem(
+    families: tuple[Family[Data, Array], Family[Data, Array]], mdp: MDP, spread: float, l2: float = 0.0
+) -> Problem[Data, Array]:
+    """Return the problem of `mdp` with its constants; the first logits are N(0, spread^2).
+
+    Raises:
+        InvalidParameter: `spread` or `l2` is negative.
+    """
+    require(spread >= 0, f"spread = {spread}: a standard deviation is not negative")
+    require(l2 >= 0, f"l2 = {l2}: a regulariser is not negative")
     S, A = mdp.r.shape
     a_star = optimal_actions(mdp)
     p_star = jax.nn.one_hot(a_star, A)
     Q = action_values(mdp, p_star)
     lead = jnp.where(p_star > 0, jnp.inf, (Q * p_star).sum(-1, keepdims=True) - Q)
     R_c = (mdp.r.max() - mdp.r.min()) / 2
+    growth = 11 / 8 * jnp.sqrt(1 + mdp.gamma) / (1 - mdp.gamma) ** 2.5 + 1 / (6 * 3**0.5 * (1 - mdp.gamma) ** 2)
     constants = Constants(
-        L=R_c / (1 - mdp.gamma) ** 2,
-        f_star=-exact_return(mdp, p_star),
+        L=R_c / (1 - mdp.gamma) ** 2 + l2,
+        f_star=UNSTATED if l2 else -exact_return(mdp, p_star),
+        rho=2**1.5 * R_c * growth,
         gamma=mdp.gamma,
         states=jnp.asarray(S, float),
         actions=jnp.asarray(A, float),
@@ -176,7 +123,9 @@ def softmax_problem(family: Family[Data, Array], mdp: MDP, spread: float) -> Pro
         r_mid=(mdp.r.max() + mdp.r.min()) / 2,
         score_sq=jnp.asarray(1 - 1 / A),
         fisher=jnp.asarray(0.5),
+        score_slope=jnp.asarray(0.5),
         gap=lead.min(),
+        start_min=mdp.mu.min(),
     )
-    data = Data(mdp, a_star, occupancy(mdp, p_star), jnp.asarray(spread, float))
-    return Problem(family, data, constants)
+    data = Data(mdp, a_star, occupancy(mdp, p_star), jnp.asarray(spread, float), jnp.asarray(l2, float))
+    return Problem(families[bool(l2)], data, constants)

@@ -22,7 +22,8 @@ import numpy as np
 from flax import struct
 from jax import Array
 
-from problems.problem import Key, require
+from problems.constants import require
+from problems.oracles import Key
 from problems.records import equal_weights, kept_mask
 
 WRITERS = np.array((0, 130, 256, 386, 516, 646, 776, 915, 1029, 1157, 1287, 1415, 1545, 1667, 1797))

@@ -37,7 +37,7 @@ def test_a_users_own_model_is_unlearned_in_few_lines(tmp_path):
     checks = """
 assert status.certificate.str.startswith("uncertified: DELETABLE is not proven").all() and len(status) == 3
 assert distance[300] < 1e-9 < 0.1 < distance[100] < distance[0]
-from problems.problem import Constants
+from problems.constants import Constants
 declared = module_problem(Net(), inputs, labels, users, forget="alice", constants=Constants(L_max=2.0, G=1.0))
 certified = sweep(declared, "rewind_to_delete[eta=0.1,T=10,K=5]", seeds=2, steps=10).certificates()
 assert list(certified.certificate) == ["certified: deletion of m records, n -> n - m"] and certified.sigma[0] > 0

@@ -13,7 +13,7 @@ from algorithms.algorithm import Algorithm
 from algorithms.metric import DISTANCE_SQ, GRADIENT_NORM_SQ, SUBOPTIMALITY, best, initial
 from algorithms.recursions import contraction, descend_by
 from algorithms.theorem import AnyTheorem, Control, Source, Theorem
-from problems.problem import Regularity
+from problems.constants import Regularity
 
 
 @struct.dataclass

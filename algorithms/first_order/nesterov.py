@@ -20,7 +20,7 @@ from algorithms.algorithm import Algorithm
 from algorithms.metric import DISTANCE_SQ, SUBOPTIMALITY, initial
 from algorithms.recursions import descend_by
 from algorithms.theorem import AnyTheorem, Control, Source, Theorem
-from problems.problem import Regularity
+from problems.constants import Regularity
 
 
 @struct.dataclass

@@ -26,7 +26,8 @@ from algorithms.algorithm import Algorithm, refuse_unless
 from algorithms.metric import DISTANCE_SQ, initial
 from algorithms.recursions import descend_by
 from algorithms.theorem import AnyTheorem, Control, Holds, Source, Theorem
-from problems.problem import Oracle, Regularity
+from problems.constants import Regularity
+from problems.oracles import Oracle
 
 
 @struct.dataclass

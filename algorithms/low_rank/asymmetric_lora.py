@@ -23,7 +23,7 @@ from algorithms.algorithm import Algorithm, refuse_unless, refuse_unless_positiv
 from algorithms.metric import SUBOPTIMALITY, Metric, best, initial
 from algorithms.sketches import SOURCE
 from algorithms.theorem import AnyTheorem, Control, Holds, Kind, Source, Theorem
-from problems.problem import Constants, Regularity
+from problems.constants import Constants, Regularity
 
 FRAMES = ("gaussian", "orthonormal", "axis")
 

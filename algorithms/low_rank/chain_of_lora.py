@@ -24,7 +24,8 @@ from jax import Array
 from algorithms.algorithm import Algorithm, refuse_unless, refuse_unless_positive
 from algorithms.metric import SUBOPTIMALITY, Metric, initial
 from algorithms.theorem import AnyTheorem, Control, Holds, Kind, Source, Theorem
-from problems.problem import Constants, Key, Regularity
+from problems.constants import Constants, Regularity
+from problems.oracles import Key
 
 STARTS, REDRAWS = ("gaussian", "axis"), ("random", "fixed")
 SOURCE = Source(

@@ -24,7 +24,9 @@ from algorithms.algorithm import Algorithm, refuse_unless, refuse_unless_positiv
 from algorithms.metric import Metric, initial
 from algorithms.theorem import AnyTheorem, Control, Kind, Source, Theorem
 from problems.adapter import Adapter
-from problems.problem import Oracle, Problem, Regularity
+from problems.constants import Regularity
+from problems.oracles import Oracle
+from problems.problem import Problem
 
 AGGREGATES, WEIGHTS = ("full_rank", "truncated"), ("uniform", "drift")
 SOURCE = Source(

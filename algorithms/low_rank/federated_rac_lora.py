@@ -20,7 +20,8 @@ from algorithms.algorithm import Algorithm, refuse_unless
 from algorithms.metric import SUBOPTIMALITY, initial
 from algorithms.sketches import GRADIENT_SUM, SOURCE
 from algorithms.theorem import AnyTheorem, Control, Holds, Source, Theorem
-from problems.problem import Constants, Oracle, Regularity
+from problems.constants import Constants, Regularity
+from problems.oracles import Oracle
 
 
 @struct.dataclass

@@ -24,7 +24,8 @@ from algorithms.balance import batch_calls, minibatch
 from algorithms.metric import GRADIENT_NORM_SQ, best, initial
 from algorithms.recursions import descend_by
 from algorithms.theorem import AnyTheorem, Control, Kind, Source, Theorem
-from problems.problem import Oracle, Regularity
+from problems.constants import Regularity
+from problems.oracles import Oracle
 
 SOURCE = Source("Mu & Klabjan", 2025, "On the convergence rate of LoRA gradient descent", "arXiv:2512.18248")
 DERIVED = Source("derived here", 2026, "Steps on low-rank adapters", "algorithms/adapter_steps.py")

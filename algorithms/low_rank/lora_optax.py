@@ -24,7 +24,8 @@ from algorithms.algorithm import refuse_unless, refuse_unless_positive
 from algorithms.balance import batch_calls, minibatch, refuse_batch_size
 from algorithms.from_optax import OptaxState, from_optax
 from algorithms.theorem import Source
-from problems.problem import Oracle, Regularity
+from problems.constants import Regularity
+from problems.oracles import Oracle
 
 LEFT_OUT = ("noisy_sgd", "optimistic_adam", "sophia")  # need a key, are deprecated, need a loss of their own
 NEAREST = 3

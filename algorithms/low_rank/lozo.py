@@ -35,7 +35,8 @@ from algorithms.zeroth_order_estimator import (
     refuse_settings,
     while_telling,
 )
-from problems.problem import Constants, Key, Regularity
+from problems.constants import Constants, Regularity
+from problems.oracles import Key
 
 SOURCE = Source("Chen et al.", 2024, "Enhancing zeroth-order fine-tuning with low-rank structures", "arXiv:2410.07698")
 FRAMES = ("stiefel", "gaussian")

@@ -18,7 +18,7 @@ from algorithms.algorithm import Algorithm, refuse_unless_positive
 from algorithms.metric import VALUE
 from algorithms.theorem import Source
 from problems.adapter import Adapter, is_adapter
-from problems.problem import Oracle
+from problems.oracles import Oracle
 
 
 @struct.dataclass

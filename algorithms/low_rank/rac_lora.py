@@ -27,7 +27,9 @@ from algorithms.algorithm import Algorithm, refuse_unless
 from algorithms.metric import SUBOPTIMALITY, best, initial
 from algorithms.sketches import GRADIENT_SUM, SOURCE
 from algorithms.theorem import AnyTheorem, Control, Holds, Kind, Source, Theorem
-from problems.problem import Constants, Key, Oracle, Problem, Regularity
+from problems.constants import Constants, Regularity
+from problems.oracles import Key, Oracle
+from problems.problem import Problem
 
 ORDERS = ("replacement", "reshuffled")
 

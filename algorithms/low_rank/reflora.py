@@ -31,7 +31,8 @@ from algorithms.principal_axes import principal_axes
 from algorithms.recursions import descend_by
 from algorithms.theorem import AnyTheorem, Control, Kind, Source, Theorem
 from problems.adapter import Adapter, is_adapter
-from problems.problem import Constants, Oracle, Regularity
+from problems.constants import Constants, Regularity
+from problems.oracles import Oracle
 
 SOURCE = Source(
     "Zhang, Li & Giannakis",

@@ -26,7 +26,8 @@ from algorithms.metric import VALUE, Metric, initial
 from algorithms.principal_axes import pseudo_inverse
 from algorithms.theorem import AnyTheorem, Control, Kind, Source, Theorem
 from problems.adapter import Adapter, is_adapter
-from problems.problem import Constants, Oracle, Regularity
+from problems.constants import Constants, Regularity
+from problems.oracles import Oracle
 
 SOURCE = Source(
     "Tong, Ma & Chi",

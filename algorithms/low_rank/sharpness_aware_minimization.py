@@ -23,7 +23,8 @@ from algorithms.balance import IMBALANCE, balance, batch_calls, each_adapter, mi
 from algorithms.metric import Metric, initial
 from algorithms.recursions import descend_by
 from algorithms.theorem import AnyTheorem, Control, Kind, Source, Theorem
-from problems.problem import Constants, Oracle, Regularity
+from problems.constants import Constants, Regularity
+from problems.oracles import Oracle
 
 TITLE = "Implicit regularization of sharpness-aware minimization for scale-invariant problems"
 

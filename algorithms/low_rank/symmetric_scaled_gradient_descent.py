@@ -23,7 +23,7 @@ from algorithms.algorithm import Algorithm, refuse_unless
 from algorithms.metric import SUBOPTIMALITY, Metric, initial
 from algorithms.principal_axes import inverse_squares, principal_axes, singular_values
 from algorithms.theorem import AnyTheorem, Control, Kind, Source, Theorem
-from problems.problem import Constants, Regularity
+from problems.constants import Constants, Regularity
 
 SOURCE = Source(
     "Tong, Ma & Chi",

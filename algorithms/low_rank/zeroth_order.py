@@ -26,7 +26,7 @@ from algorithms.zeroth_order_estimator import (
     refuse_settings,
     while_telling,
 )
-from problems.problem import Constants, Regularity
+from problems.constants import Constants, Regularity
 
 SOURCE = Source("Nesterov & Spokoiny", 2017, "Random gradient-free minimization of convex functions", "Section 3")
 

@@ -19,7 +19,7 @@ from algorithms.algorithm import Algorithm
 from algorithms.metric import GRADIENT_NORM_SQ, SUBOPTIMALITY, Metric, best, initial
 from algorithms.recursions import descend_by
 from algorithms.theorem import Control, Kind, Source, Theorem
-from problems.problem import Regularity
+from problems.constants import Regularity
 
 ONSET = 1000.0  # eta t gap / S from which the sharp law speaks, see `sharp_bound`
 

@@ -27,7 +27,8 @@ from algorithms.truncation import (
     saddle_bias,
     steps_to_escape,
 )
-from problems.problem import Oracle, Regularity
+from problems.constants import Regularity
+from problems.oracles import Oracle
 
 YUAN_GOWER_LAZARIC_2022 = Source(
     "Yuan, Gower & Lazaric",

@@ -29,7 +29,8 @@ from algorithms.truncation import (
     steps_to_escape,
 )
 from algorithms.truncation import prepare as prepare_horizon
-from problems.problem import Oracle, Regularity
+from problems.constants import Regularity
+from problems.oracles import Oracle
 
 
 @struct.dataclass

@@ -40,7 +40,9 @@ from algorithms.sensitivity import (
     strongly_convex_sensitivity,
 )
 from algorithms.theorem import Control, Holds, Kind, Source, Theorem
-from problems.problem import Constants, Oracle, Problem, Regularity
+from problems.constants import Constants, Regularity
+from problems.oracles import Oracle
+from problems.problem import Problem
 
 TITLE = "Rewind-to-Delete: certified machine unlearning for nonconvex functions"
 SOURCE = Source("derived here", 2026, TITLE, "algorithms/unlearning/checkpoint_reconstruction.py")

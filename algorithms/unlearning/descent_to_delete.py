@@ -48,7 +48,9 @@ from algorithms.sensitivity import (
     strongly_convex_sensitivity,
 )
 from algorithms.theorem import Control, Source, Theorem
-from problems.problem import Constants, Oracle, Problem, Regularity
+from problems.constants import Constants, Regularity
+from problems.oracles import Oracle
+from problems.problem import Problem
 
 SOURCE = Source(
     "Neel, Roth & Sharifi-Malvajerdi",

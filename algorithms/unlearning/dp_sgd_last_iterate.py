@@ -30,7 +30,9 @@ from algorithms.last_iterate_heuristic import composition_epsilon, heuristic_eps
 from algorithms.metric import VALUE, Metric
 from algorithms.sensitivity import is_noise_whole
 from algorithms.theorem import Control, Holds, Kind, Source, Theorem
-from problems.problem import Constants, Key, Oracle, Problem, Regularity
+from problems.constants import Constants, Regularity
+from problems.oracles import Key, Oracle
+from problems.problem import Problem
 
 TITLE = "The last iterate advantage: empirical auditing and principled heuristic analysis of DP-SGD"
 

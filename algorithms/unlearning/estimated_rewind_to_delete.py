@@ -25,7 +25,9 @@ from algorithms.deletion import PRIVACY_SPENT, PUBLISHED_DISTANCE, SENSITIVITY, 
 from algorithms.metric import VALUE, Metric
 from algorithms.sensitivity import source_sensitivity
 from algorithms.theorem import Control, Holds, Kind, Source, Theorem
-from problems.problem import UNSTATED, Constants, Key, Oracle, Problem, Regularity
+from problems.constants import UNSTATED, Constants, Regularity
+from problems.oracles import Key, Oracle
+from problems.problem import Problem
 
 SOURCE = Source(
     "Mu & Klabjan",

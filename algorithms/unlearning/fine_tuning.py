@@ -8,7 +8,7 @@ Descent-to-Delete by minibatches, with a step size of its own and without noise.
 from algorithms.algorithm import Algorithm
 from algorithms.theorem import Source
 from algorithms.tuning import METRICS, HParams, advance, init, prepare, readout, retained_rows
-from problems.problem import Oracle
+from problems.oracles import Oracle
 
 
 def step(problem, state, key, hp):

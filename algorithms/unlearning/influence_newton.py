@@ -24,7 +24,8 @@ from algorithms.algorithm import Algorithm, refuse_unless
 from algorithms.recursions import descend_by
 from algorithms.theorem import Source
 from algorithms.tuning import METRICS, keep_unless, prepare_steps, readout
-from problems.problem import Oracle, Problem
+from problems.oracles import Oracle
+from problems.problem import Problem
 
 
 @struct.dataclass

@@ -17,7 +17,7 @@ from algorithms import tuning
 from algorithms.algorithm import Algorithm, refuse_unless
 from algorithms.theorem import Source
 from algorithms.tuning import METRICS, advance, forgotten_rows, init, readout, retained_rows
-from problems.problem import Oracle
+from problems.oracles import Oracle
 
 
 @struct.dataclass

@@ -24,7 +24,9 @@ from algorithms.metric import VALUE
 from algorithms.recursions import log_geometric_sum
 from algorithms.sensitivity import attains_declared, disturbance, is_noise_whole, is_step
 from algorithms.theorem import Control, Kind, Source, Theorem
-from problems.problem import Constants, Oracle, Problem, Regularity
+from problems.constants import Constants, Regularity
+from problems.oracles import Oracle
+from problems.problem import Problem
 
 SOURCE = Source("derived here", 2026, "Rewinding between noisy steps", "algorithms/noisy_descent.py, (1)-(4)")
 

@@ -32,7 +32,9 @@ from algorithms.metric import VALUE, Metric
 from algorithms.recursions import descend_by
 from algorithms.sensitivity import growth_rate, is_step, is_strongly_convex_step, log_contraction
 from algorithms.theorem import Control, Source, Theorem
-from problems.problem import Constants, Oracle, Problem, Regularity
+from problems.constants import Constants, Regularity
+from problems.oracles import Oracle
+from problems.problem import Problem
 
 TITLE = "Leveraging per-instance privacy for machine unlearning"
 SOURCE = Source("derived here", 2026, TITLE, "algorithms/unlearning/per_instance_privacy_loss.py")

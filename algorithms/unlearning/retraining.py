@@ -23,7 +23,8 @@ from algorithms.deletion import prepare as prepare_deletion
 from algorithms.metric import VALUE
 from algorithms.sensitivity import is_step
 from algorithms.theorem import Control, Source, Theorem
-from problems.problem import Oracle, Regularity
+from problems.constants import Regularity
+from problems.oracles import Oracle
 
 SOURCE = Source("Bourtoule et al.", 2021, "Machine unlearning", "arXiv:1912.03817")
 

@@ -32,7 +32,9 @@ from algorithms.recursions import descend_by, log_geometric_sum
 from algorithms.sensitivity import MARGIN, is_strongly_convex_step, log_contraction
 from algorithms.theorem import AnyTheorem, Control, Holds, Kind, Source, Theorem
 from algorithms.tuning import forgotten_gap, forgotten_value, keep_unless, prepare_steps
-from problems.problem import UNSTATED, Constants, Oracle, Problem, Regularity
+from problems.constants import UNSTATED, Constants, Regularity
+from problems.oracles import Oracle
+from problems.problem import Problem
 
 SOURCE = Source("Mu & Klabjan", 2025, "Descend or rewind? Stochastic gradient descent unlearning", "arXiv:2511.15983")
 

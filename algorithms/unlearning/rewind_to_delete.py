@@ -52,7 +52,8 @@ from algorithms.sensitivity import (
     tightest_sensitivity,
 )
 from algorithms.theorem import Control, Holds, Kind, Source, Theorem
-from problems.problem import Constants, Oracle, Regularity
+from problems.constants import Constants, Regularity
+from problems.oracles import Oracle
 
 SOURCE = Source(
     "Mu & Klabjan",

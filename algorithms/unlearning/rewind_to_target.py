@@ -42,7 +42,9 @@ from algorithms.sensitivity import (
     tightest_sensitivity,
 )
 from algorithms.theorem import Control, Kind, Source, Theorem
-from problems.problem import Constants, Oracle, Problem, Regularity
+from problems.constants import Constants, Regularity
+from problems.oracles import Oracle
+from problems.problem import Problem
 
 SOURCE = Source(
     "Mu & Klabjan",

@@ -20,7 +20,8 @@ from algorithms import tuning
 from algorithms.algorithm import Algorithm, refuse_unless
 from algorithms.theorem import Source
 from algorithms.tuning import METRICS, advance, forgotten_rows, init, keep_unless, readout, retained_rows
-from problems.problem import Oracle, Problem
+from problems.oracles import Oracle
+from problems.problem import Problem
 
 
 @struct.dataclass

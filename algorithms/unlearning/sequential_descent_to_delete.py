@@ -44,7 +44,9 @@ from algorithms.metric import VALUE, Metric
 from algorithms.recursions import descend_by
 from algorithms.sensitivity import disturbance, is_noise_whole, is_strongly_convex_step, log_contraction
 from algorithms.theorem import Control, Source, Theorem
-from problems.problem import Constants, Oracle, Problem, Regularity
+from problems.constants import Constants, Regularity
+from problems.oracles import Oracle
+from problems.problem import Problem
 
 SOURCE = Source(
     "Neel, Roth & Sharifi-Malvajerdi",

@@ -36,7 +36,9 @@ from algorithms.stochastic_deletion import (
 )
 from algorithms.stochastic_sensitivity import Course, distance, expected, surely
 from algorithms.theorem import Control, Holds, Source, Theorem
-from problems.problem import Constants, Oracle, Problem, Regularity
+from problems.constants import Constants, Regularity
+from problems.oracles import Oracle
+from problems.problem import Problem
 
 SOURCE = Source("Mu & Klabjan", 2025, "Descend or rewind? Stochastic gradient descent unlearning", "arXiv:2511.15983")
 DERIVED = Source("derived here", 2026, SOURCE.title, "algorithms/unlearning/stochastic_descent_to_delete.py")

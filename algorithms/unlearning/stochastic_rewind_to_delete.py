@@ -25,7 +25,8 @@ from algorithms.stochastic_deletion import HParams, begin, calls, coupled_step, 
 from algorithms.stochastic_deletion import prepare as prepare_deletion
 from algorithms.stochastic_sensitivity import Course, distance, expected, surely, tail
 from algorithms.theorem import Control, Holds, Kind, Source, Theorem
-from problems.problem import UNSTATED, Constants, Oracle, Regularity
+from problems.constants import UNSTATED, Constants, Regularity
+from problems.oracles import Oracle
 
 P = 0.05  # of the tail theorems
 SOURCE = Source("Mu & Klabjan", 2025, "Descend or rewind? Stochastic gradient descent unlearning", "arXiv:2511.15983")

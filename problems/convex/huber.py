@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.constants import Constants, Regularity, require
+from problems.problem import Family, Problem
 
 
 @struct.dataclass

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from problems.constants import Constants, Regularity, require
 from problems.linear_model import Design
 from problems.mean_square import REGULARITY, Data, init, sample, value
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.problem import Family, Problem
 
 LEAST_SQUARES = Family(
     name="least_squares",

@@ -19,9 +19,10 @@ import numpy as np
 from flax import struct
 from jax import Array
 
+from problems.constants import Constants, Regularity, require
 from problems.linear_model import Design, link, matvec
 from problems.minimiser import newton
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.problem import Family, Problem
 from problems.records import deletion, equal_weights, finite_sum, kept_mask, sampler
 
 

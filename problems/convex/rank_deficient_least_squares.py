@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from problems.constants import Constants, require
 from problems.linear_model import Design
 from problems.mean_square import REGULARITY, Data, init, sample, value
-from problems.problem import Constants, Family, Problem, require
+from problems.problem import Family, Problem
 
 RANK_DEFICIENT_LEAST_SQUARES = Family(
     name="rank_deficient_least_squares",

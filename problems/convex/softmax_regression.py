@@ -22,9 +22,10 @@ from flax import struct
 from jax import Array
 
 from problems import users as groupings
+from problems.constants import Constants, Regularity, require
 from problems.linear_model import Design, matvec
 from problems.membership import cross_entropy, measures
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.problem import Family, Problem
 from problems.records import deletion, equal_weights, finite_sum, sampler
 
 

@@ -8,16 +8,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from problems.problem import Problem, require
-from problems.tabular import MDP, Data, softmax_family, softmax_problem
+from problems.constants import require
+from problems.oracles import MDP
+from problems.problem import Problem
+from problems.tabular import Data, softmax_families, softmax_problem
 
-BANDIT = softmax_family("bandit")
+BANDIT = softmax_families("bandit")
 
 
 def make(key: Array, *, A: int = 5, spread: float = 0.5) -> Problem[Data, Array]:
     """Return a bandit of `A` arms with rewards U[0, 1]; runs start at logits N(0, spread^2)."""
     require(A >= 2, f"A = {A}: a decision needs at least two arms")
-    require(spread >= 0, f"spread = {spread}: a standard deviation is not negative")
     mdp = MDP(
         P=jnp.ones((1, A, 1)),
         r=jax.random.uniform(key, (1, A)),

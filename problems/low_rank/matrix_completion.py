@@ -14,7 +14,8 @@ from flax import struct
 from jax import Array
 
 from problems.adapter import low_rank
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.constants import Constants, Regularity, require
+from problems.problem import Family, Problem
 from problems.records import equal_weights, finite_sum, sampler
 
 

@@ -18,7 +18,8 @@ from flax import struct
 from jax import Array
 
 from problems.adapter import Adapted, Adapter, low_rank
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.constants import Constants, Regularity, require
+from problems.problem import Family, Problem
 
 U0 = (2.0, -1.0, 3.0)
 NORM = 0.14**0.5  # of the published start (.2, -.1, .3); y is -3 times it

@@ -10,7 +10,8 @@ from flax import struct
 from jax import Array
 
 from problems.adapter import constant_start, low_rank
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.constants import Constants, Regularity, require
+from problems.problem import Family, Problem
 
 
 @struct.dataclass

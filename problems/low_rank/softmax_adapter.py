@@ -17,7 +17,8 @@ from jax.scipy.sparse.linalg import cg
 from sklearn.datasets import load_digits
 
 from problems.adapter import low_rank
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.constants import Constants, Regularity, require
+from problems.problem import Family, Problem
 from problems.records import equal_weights, finite_sum, sampler
 
 CLASSES = 10

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from problems.problem import UNSTATED, Constants, Family, Problem, Regularity, Target, require
+from problems.constants import UNSTATED, Constants, Regularity, require
+from problems.oracles import Target
+from problems.problem import Family, Problem
 
 
 @struct.dataclass

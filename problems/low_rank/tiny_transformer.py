@@ -16,7 +16,8 @@ from jax import Array
 
 from problems import pretrained
 from problems.adapter import low_rank
-from problems.problem import Family, Problem, require
+from problems.constants import require
+from problems.problem import Family, Problem
 
 SIDE, HEADS = 8, 2
 

@@ -23,7 +23,8 @@ from jax import Array
 from numpy.polynomial import Polynomial
 
 from problems.adapter import low_rank
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.constants import Constants, Regularity, require
+from problems.problem import Family, Problem
 
 TARGETS, STARTS = ("ones", "last_entry", "random"), ("zero", "optimum", "normal")
 

@@ -12,7 +12,8 @@ from flax import struct
 from jax import Array
 
 from problems.adapter import constant_start, low_rank
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.constants import Constants, Regularity, require
+from problems.problem import Family, Problem
 
 CLAIMS = Regularity.LOWER_BOUNDED | Regularity.STRAIGHT_SLOPE
 

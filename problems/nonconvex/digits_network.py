@@ -15,8 +15,9 @@ from flax import linen
 from jax import Array
 
 from problems import users as groupings
+from problems.constants import Constants, Regularity, require
 from problems.module import family
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.problem import Family, Problem
 from problems.users import Records
 
 CLASSES = 10

@@ -22,7 +22,8 @@ import numpy as np
 from flax import struct
 from jax import Array
 
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.constants import Constants, Regularity, require
+from problems.problem import Family, Problem
 from problems.records import deletion, equal_weights, finite_sum, kept_mask, sampler
 
 B = 1.9150080481545372  # b = 2 tanh b

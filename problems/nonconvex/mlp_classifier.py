@@ -17,7 +17,8 @@ import optax
 from flax import linen, struct
 from jax import Array, lax
 
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.constants import Constants, Regularity, require
+from problems.problem import Family, Problem
 
 PIXELS, CLASSES = 64, 10
 

@@ -17,8 +17,9 @@ from flax import struct
 from jax import Array
 
 from problems import users as groupings
+from problems.constants import Constants, Regularity, require
 from problems.linear_model import Design, link, matvec
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.problem import Family, Problem
 from problems.records import deletion, equal_weights, finite_sum, kept_mask, sampler
 
 CURVATURE = 1 / (6 * np.sqrt(3.0))  # sup |s''|

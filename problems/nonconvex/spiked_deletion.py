@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.constants import Constants, Regularity, require
+from problems.problem import Family, Problem
 from problems.records import deletion, equal_weights, finite_sum, kept_mask, sampler
 
 FLAT = 0.1  # curvatures of the other directions as a share of L

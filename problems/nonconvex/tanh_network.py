@@ -19,7 +19,8 @@ from flax import struct
 from jax import Array
 
 from problems import users as groupings
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.constants import Constants, Regularity, require
+from problems.problem import Family, Problem
 from problems.records import deletion, equal_weights, finite_sum, kept_mask, sampler
 
 BEND = 4 / (3 * np.sqrt(3.0))  # sup |tanh''|

@@ -23,7 +23,7 @@ from bench.commands.run import chosen_suite, plan_of
 from bench.grid import Request as Wanted
 from bench.grid import control_task, cross, unfit, unstated
 from bench.resolve import resolve
-from problems.problem import STATED_WITH, Regularity
+from problems.constants import STATED_WITH, Regularity
 
 PROBLEMS, ALGORITHMS = list(catalogue.scan("problems")), list(catalogue.scan("algorithms"))
 SUITES = list(catalogue.suites())

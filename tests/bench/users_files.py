@@ -14,7 +14,7 @@ from jax import Array
 from algorithms.algorithm import Algorithm
 from algorithms.metric import SUBOPTIMALITY, initial
 from algorithms.theorem import Control, Source, Theorem
-from problems.problem import Regularity
+from problems.constants import Constants, Regularity, require
 
 
 @struct.dataclass
@@ -71,7 +71,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from problems.problem import Constants, Family, Problem, Regularity, require
+from problems.problem import Family, Problem
 
 
 @struct.dataclass

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from problems.aliased_choice import log_policy
+from problems.constants import InvalidParameter
 from problems.decision import delay_saddle
-from problems.decision.delay_saddle import log_policy
-from problems.problem import InvalidParameter
-from problems.tabular import expected_return
+from problems.decision_process import expected_return
 
 KEY = jax.random.key(0)
 GAMMA, C, KAPPA = 0.9, 1.5, 0.3

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from problems.constants import InvalidParameter
 from problems.decision import bandit, garnet
-from problems.problem import InvalidParameter
-from problems.tabular import action_values, exact_return, occupancy, state_values, transitions
+from problems.decision_process import action_values, exact_return, occupancy, state_values, transitions
 
 KEY = jax.random.key(3)
 SMALL = {"S": 4, "A": 3, "branching": 2, "gamma": 0.8, "spread": 1.0}

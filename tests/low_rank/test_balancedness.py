@@ -14,8 +14,8 @@ from algorithms.balance import IMBALANCE, balance
 from algorithms.low_rank import balance_regularization as bar
 from algorithms.low_rank import sharpness_aware_minimization as sam
 from problems.adapter import Adapter
+from problems.constants import InvalidParameter
 from problems.low_rank import cosine, noisy_target
-from problems.problem import InvalidParameter
 
 KEY = jax.random.key(0)
 once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run briefly: compile fast

@@ -10,8 +10,8 @@ import pytest
 from algorithms import sketches
 from algorithms.algorithm import InvalidSetting
 from algorithms.low_rank import asymmetric_lora, chain_of_lora, rac_lora
+from problems.constants import InvalidParameter
 from problems.low_rank import cosine, matrix_factorization, matrix_least_squares, weighted_quadratic
-from problems.problem import InvalidParameter
 
 once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run briefly: compile fast
 KEY = jax.random.key(0)

@@ -13,8 +13,8 @@ from algorithms.low_rank import scaled_gradient_descent as scaled
 from algorithms.low_rank import symmetric_scaled_gradient_descent as symmetric
 from algorithms.principal_axes import inverse_squares, principal_axes, pseudo_inverse, singular_values
 from problems.adapter import Adapter
+from problems.constants import InvalidParameter, Regularity
 from problems.low_rank import matrix_factorization, symmetric_factorization
-from problems.problem import InvalidParameter, Regularity
 
 KEY, KEYS = jax.random.key(9), jax.random.split(jax.random.key(0), 6)
 once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run briefly: compile fast

@@ -19,8 +19,9 @@ from algorithms.low_rank import lora_gradient_descent as lora
 from algorithms.low_rank import lora_optax
 from algorithms.low_rank.lora_gradient_descent import HParams
 from problems.adapter import Adapter, gaussian_start, low_rank
+from problems.constants import Constants, Regularity
 from problems.low_rank import cosine, escape_family, matrix_factorization, mlp_adapter
-from problems.problem import Constants, Family, Problem, Regularity
+from problems.problem import Family, Problem
 
 KEY = jax.random.key(0)
 SHAPES = {"first": (4, 3), "second": (4, 5)}  # (inputs, outputs)

@@ -10,8 +10,8 @@ import pytest
 from algorithms.algorithm import InvalidSetting
 from algorithms.low_rank import lozo, zeroth_order
 from algorithms.zeroth_order_estimator import central_difference, difference_error, mean_factor, mean_square_factor
+from problems.constants import Constants
 from problems.low_rank import cosine, matrix_factorization
-from problems.problem import Constants
 
 KEY = jax.random.key(0)
 once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run briefly: compile fast

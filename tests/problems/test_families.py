@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 import problems
-from problems.problem import STATED_WITH, Oracle, Problem, Regularity
+from problems.constants import STATED_WITH, Regularity
+from problems.oracles import Oracle
+from problems.problem import Problem
 
 ROUNDING = 1e-9
 DRAWS = 1000  # a pixel that few images have is in some of them

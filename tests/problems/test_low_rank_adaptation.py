@@ -18,9 +18,11 @@ from algorithms.from_optax import from_optax
 from algorithms.low_rank import lora_gradient_descent as lora
 from algorithms.theorem import Source
 from problems.adapter import Adapter, by_path, gaussian_start, is_adapter, low_rank, merged
+from problems.constants import Constants, InvalidParameter, Regularity
 from problems.low_rank import cosine, matrix_completion, matrix_sensing, mlp_adapter, softmax_adapter, tiny_transformer
 from problems.module import module_problem
-from problems.problem import Constants, Family, InvalidParameter, Oracle, Problem, Regularity
+from problems.oracles import Oracle
+from problems.problem import Family, Problem
 
 KEY = jax.random.key(0)
 once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run briefly: compile fast

@@ -15,8 +15,9 @@ from algorithms.unlearning import rewind_to_delete
 from bench import sweep
 from bench.choice import ProblemChoice
 from bench.grid import applicable
+from problems.constants import Constants, InvalidParameter, Regularity
 from problems.module import module_problem
-from problems.problem import Constants, InvalidParameter, Oracle, Regularity
+from problems.oracles import Oracle
 
 KEY = jax.random.key(0)
 once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run briefly: compile fast

@@ -5,7 +5,7 @@ import importlib
 import jax
 import pytest
 
-from problems.problem import InvalidParameter
+from problems.constants import InvalidParameter
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from problems import membership, users
+from problems.constants import Regularity
 from problems.convex import overparameterised_deletion, softmax_regression
 from problems.nonconvex import (
     cosine_deletion,
@@ -18,7 +19,6 @@ from problems.nonconvex import (
     tanh_network,
     tilted_sine,
 )
-from problems.problem import Regularity
 
 KEY = jax.random.key(0)
 once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run briefly: compile fast

@@ -14,7 +14,7 @@ from algorithms.algorithm import InvalidSetting
 from algorithms.deletion import HParams as DeletionHParams
 from algorithms.unlearning import descent_to_delete, fine_tuning, influence_newton, negative_gradient_plus, scrub
 from problems.convex import logistic_regression, tight_deletion
-from problems.problem import Oracle
+from problems.oracles import Oracle
 from problems.records import kept_mask
 
 KEY = jax.random.key(0)

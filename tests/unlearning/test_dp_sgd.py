@@ -18,8 +18,8 @@ from algorithms.algorithm import InvalidSetting
 from algorithms.last_iterate_heuristic import composition_epsilon, divergences, heuristic_epsilon
 from algorithms.unlearning import dp_sgd_last_iterate
 from algorithms.unlearning.dp_sgd_last_iterate import HParams, algorithm, clipped_gradients
+from problems.constants import InvalidParameter
 from problems.convex import linear_losses, logistic_regression, tight_deletion
-from problems.problem import InvalidParameter
 
 KEY = jax.random.key(0)
 once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run briefly: compile fast

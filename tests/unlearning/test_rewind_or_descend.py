@@ -21,9 +21,9 @@ from algorithms.unlearning.rewind_or_descend import (
     HParams,
     algorithm,
 )
+from problems.constants import Constants
 from problems.convex import logistic_regression, tight_deletion
 from problems.nonconvex import double_well, robust_regression
-from problems.problem import Constants
 
 KEY = jax.random.key(0)
 once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # run briefly: compile fast

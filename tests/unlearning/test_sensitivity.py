@@ -14,8 +14,8 @@ from algorithms.deletion import PRIVACY_SPENT, SENSITIVITY, HParams, choose
 from algorithms.sensitivity import nonconvex_sensitivity, source_sensitivity, strongly_convex_sensitivity
 from algorithms.theorem import Holds
 from algorithms.unlearning import descent_to_delete, retraining, rewind_to_delete
+from problems.constants import Constants
 from problems.convex import logistic_regression, tight_deletion
-from problems.problem import Constants
 
 KEY = jax.random.key(0)
 T = 50
