@@ -55,14 +55,23 @@ def exact_return(mdp: MDP, p: Array) -> Array:
     return mdp.mu @ state_values(mdp, p)
 
 
-def truncated_return(mdp: MDP, p: Array, horizon: Array) -> Array:
-    """Return J_H for H <= 4095, bit by bit of H: V_(2^i + h) = V_(2^i) + (gamma P_pi)^(2^i) V_h."""
-    M, V = transitions(mdp, p), (p * mdp.r).sum(-1)
-    V_H = jnp.zeros_like(V)
+def truncated_sum(M: Array, v: Array, horizon: Array) -> Array:
+    """Return sum_(t<H) M^t v for H <= 4095, bit by bit of H: v_(2^i + h) = v_(2^i) + M^(2^i) v_h."""
+    total = jnp.zeros_like(v)
     for bit in range(HORIZON_BITS):
-        V_H = jnp.where((horizon >> bit) & 1, V + M @ V_H, V_H)
-        V, M = V + M @ V, M @ M
-    return mdp.mu @ V_H
+        total = jnp.where((horizon >> bit) & 1, v + M @ total, total)
+        v, M = v + M @ v, M @ M
+    return total
+
+
+def truncated_return(mdp: MDP, p: Array, horizon: Array) -> Array:
+    """Return J_H for H <= 4095."""
+    return mdp.mu @ truncated_sum(transitions(mdp, p), (p * mdp.r).sum(-1), horizon)
+
+
+def truncated_occupancy(mdp: MDP, p: Array, horizon: Array) -> Array:
+    """Return d_H, the discounted number of visits to each state within H <= 4095 steps."""
+    return truncated_sum(transitions(mdp, p).T, mdp.mu, horizon)
 
 
 def expected_return(mdp: MDP, p: Array) -> Array:

@@ -100,7 +100,7 @@ class Policy(Generic[D, X]):
     log_prob: Callable[[D, X, Array, Array], Array]  # log pi(a_t | s_t) along states and actions
     tabular: Tabular[D, X] | None = None
     escape: Callable[[D, X], Scalar] | None = None  # signed distance from the saddle along the escape direction
-    mismatch: Callable[[D, X], Scalar] | None = None  # C(theta) of the Lojasiewicz inequality (Mei et al. 2020)
+    optimum: Callable[[D], tuple[Array, Array]] | None = None  # a*(s) and d*(s) of an optimal policy, both (S,)
     outcomes: Callable[[D, int], Rollout] | None = None  # the ways that score and reward can go, (length, m)
 
 

@@ -150,6 +150,12 @@ class Problem(Generic[D, X]):
         return self.policy.tabular.log_policy(self.data, x)
 
     @property
+    def optimum(self) -> tuple[Array, Array]:
+        """Return the actions a*(s) of an optimal policy and its occupancy d*(s)."""
+        assert self.policy.optimum is not None
+        return self.policy.optimum(self.data)
+
+    @property
     def evaluation(self) -> Evaluation:
         """Return the policy that is evaluated, its chain and the features."""
         assert self.family.evaluation is not None

@@ -18,6 +18,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import Array
 
@@ -29,6 +30,7 @@ from problems.decision_process import (
     expected_return,
     occupancy,
     optimal_actions,
+    require_process,
     trajectory,
 )
 from problems.oracles import MDP, Policy, Rollout, Tabular
@@ -73,19 +75,12 @@ def log_prob(data: Data, x: Array, states: Array, actions: Array) -> Array:
     return jax.nn.log_softmax(x)[states, actions]
 
 
-def mismatch(data: Data, x: Array) -> Array:
-    """Return C = min_s pi(a*(s)|s)/(sqrt(S) max_s d*(s)/d(s)): |grad J| >= C (J* - J), Mei et al. (2020)."""
-    p = jax.nn.softmax(x)
-    confidence = jnp.take_along_axis(p, data.a_star[:, None], -1).min()
-    return confidence / (data.mdp.mu.size**0.5 * jnp.max(data.d_star / occupancy(data.mdp, p)))
-
-
 POLICY = Policy(
     truncate=truncate,
     rollout=rollout,
     log_prob=log_prob,
     tabular=Tabular(mdp=lambda data: data.mdp, log_policy=log_policy),
-    mismatch=mismatch,
+    optimum=lambda data: (data.a_star, data.d_star),
 )
 
 
@@ -129,3 +124,35 @@ def softmax_problem(
     )
     data = Data(mdp, a_star, occupancy(mdp, p_star), jnp.asarray(spread, float), jnp.asarray(l2, float))
     return Problem(families[bool(l2)], data, constants)
+
+
+OWN = softmax_families("tabular")
+
+
+def process_problem(
+    P: np.ndarray,
+    r: np.ndarray,
+    *,
+    gamma: float,
+    mu: np.ndarray | None = None,
+    spread: float = 0.5,
+    l2: float = 0.0,
+) -> Problem[Data, Array]:
+    """Return the problem of a process of your own: P (S, A, S), rewards r (S, A), first states mu (S,), else uniform.
+
+    Raises:
+        InvalidParameter: shapes that do not fit, a law that is negative or does not sum to 1 up to 1e-12, gamma outside
+            [0, 1), rewards that are not finite.
+    """
+    P, r = np.asarray(P, float), np.asarray(r, float)
+    require(P.ndim == 3 and P.shape == (*r.shape, len(r)), f"P {P.shape} and r {r.shape}: must be (S, A, S) and (S, A)")
+    require_process(gamma, *r.shape)
+    mu = np.full(len(r), 1 / len(r)) if mu is None else np.asarray(mu, float)
+    require(mu.shape == (len(r),), f"mu {mu.shape}: must be ({len(r)},), one probability a state")
+    for name, law in (("P", P), ("mu", mu)):
+        require(bool((law >= 0).all()), f"{name} has a negative probability")
+        off = np.abs(law.sum(-1) - 1).max()
+        require(bool(off <= 1e-12), f"{name} has a row that sums to 1 only up to {off:.1e}, not 1e-12")
+    require(bool(np.isfinite(r).all()), "r has a reward that is not finite")
+    mdp = MDP(*(jnp.asarray(numbers, float) for numbers in (P, r, mu, gamma)))
+    return softmax_problem(OWN, mdp, spread, l2)

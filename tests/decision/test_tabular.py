@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from algorithms.policy_gradient.softmax_policy_gradient import mismatch
+from bench import sweep
 from problems.constants import InvalidParameter
 from problems.decision import bandit, garnet
 from problems.decision_process import action_values, exact_return, occupancy, state_values, transitions
+from problems.tabular import process_problem
 
 KEY = jax.random.key(3)
 SMALL = {"S": 4, "A": 3, "branching": 2, "gamma": 0.8, "spread": 1.0}
@@ -84,7 +87,7 @@ def test_optimum_is_the_best_of_all_deterministic_policies(problem):
 def test_mismatch_is_a_lojasiewicz_constant(problem):
     def both_sides(key):
         x = 2 * jax.random.normal(key, (SMALL["S"], SMALL["A"]))
-        C = problem.policy.mismatch(problem.data, x)
+        C = mismatch(problem, x, None)
         return jnp.linalg.norm(problem.grad(x)), C * (problem.value(x) - problem.constants.f_star)
 
     slope, bound = jax.jit(jax.vmap(both_sides))(jax.random.split(KEY, 200))
@@ -126,3 +129,28 @@ def test_log_prob_is_the_log_of_the_policy(problem, x):
 def test_impossible_parameters_are_refused(wrong):
     with pytest.raises(InvalidParameter):
         garnet.make(KEY, **wrong)
+
+
+PROCESS = np.random.default_rng(0).dirichlet(np.ones(3), size=(3, 2))
+REWARDS = np.arange(6.0).reshape(3, 2)
+
+
+def test_a_users_own_process_is_a_problem():
+    own = process_problem(PROCESS, REWARDS, gamma=0.5, mu=np.array([1.0, 0.0, 0.0]))
+    x = jnp.zeros((3, 2))
+    V = np.linalg.solve(np.eye(3) - 0.5 * PROCESS.mean(1), REWARDS.mean(1))
+    np.testing.assert_allclose(own.value(x), -V[0], rtol=1e-14)
+    assert own.constants.start_min == 0
+    verdicts = sweep(own, "softmax_policy_gradient", seeds=2, steps=20).verdicts()
+    assert dict(zip(verdicts.theorem, verdicts.verdict, strict=True))["policy_gradient_ascent"] == "held"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"P": PROCESS + 1e-9}, "P has a row that sums to 1 only up to"), ({"P": PROCESS[:, :, :2]}, "must be"),
+     ({"mu": np.array([1.5, -0.5, 0.0])}, "mu has a negative"), ({"mu": np.ones(2) / 2}, "mu"),
+     ({"gamma": 1.0}, "gamma"), ({"r": REWARDS + np.inf}, "not finite"), ({"l2": -1.0}, "l2")],
+)  # fmt: skip
+def test_a_process_that_is_none_is_refused(wrong, said):
+    with pytest.raises(InvalidParameter, match=said):
+        process_problem(**{"P": PROCESS, "r": REWARDS, "gamma": 0.9} | wrong)
