@@ -24,7 +24,7 @@ def test_sharp_constant(A):
         step = lambda _, x: descend_by(x, hp.eta, problem.grad(x))  # noqa: E731
         x = jax.lax.fori_loop(0, T, step, problem.init(key))
         gap = SUBOPTIMALITY.measure(problem, x, None)
-        return gap, sharp.bound(float(T), problem.constants, hp), sharp.admits(problem.constants, hp)
+        return gap, sharp.bound(float(T), problem.constants, hp, 0.0), sharp.admits(problem.constants, hp)
 
     gap, promised, admitted = jax.jit(jax.vmap(end))(jax.random.split(KEY, 16))
     spoken = admitted & ~jnp.isnan(promised)
