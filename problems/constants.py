@@ -111,6 +111,15 @@ class Constants:
     dominance: Scalar = UNSTATED  # f(x) - f_star <= dominance |grad f(x)|^2 wherever f is finite
     beta: Scalar = UNSTATED  # weight of the KL divergence
     reward_sd: Scalar = UNSTATED  # standard deviation of an observed reward
+    start_share: Scalar = UNSTATED  # lambda_min(X0)/|Sig_K*|: the start's share of the states an optimal gain visits
+    input_cost_min: Scalar = UNSTATED  # lambda_min(R)
+    level_D: Scalar = UNSTATED  # upper bound on |R + B^T P_K B| where f(K) <= f(x_0)
+    level_L: Scalar = UNSTATED  # smoothness of f where f(K) <= f(x_0) (an upper bound)
+    newton: Scalar = UNSTATED  # f(K+) - f_star <= newton (f(K) - f_star)^2, K+ policy iteration, f(K) <= f(x_0)
+    visit_min: Scalar = UNSTATED  # least probability rho(s) pi*(a|s) of a prompt with a response
+    sources: Scalar = UNSTATED  # number W of source rewards
+    source_gap: Scalar = UNSTATED  # least J(pi*) - J(pi_w) over the policies pi_w of the source rewards
+    reference_gap: Scalar = UNSTATED  # J(pi*) - J(pi_ref)
 
 
 STATED_WITH: dict[Regularity, tuple[str, ...]] = {
@@ -147,8 +156,27 @@ STATED_WITH: dict[Regularity, tuple[str, ...]] = {
         "x_star_norm",
         "R_max",
     ),
-    Regularity.LINEAR_QUADRATIC: ("f_star", "dominance"),
-    Regularity.KL_REGULARISED: ("f_star", "beta", "R_max", "reward_sd", "states", "actions"),
+    Regularity.LINEAR_QUADRATIC: (
+        "f_star",
+        "dominance",
+        "start_share",
+        "input_cost_min",
+        "level_D",
+        "level_L",
+        "newton",
+    ),
+    Regularity.KL_REGULARISED: (
+        "f_star",
+        "beta",
+        "R_max",
+        "reward_sd",
+        "states",
+        "actions",
+        "visit_min",
+        "sources",
+        "source_gap",
+        "reference_gap",
+    ),
     Regularity.TABULAR_MDP: ("states", "actions", "gap", "start_min"),
     Regularity.STRICT_SADDLE: ("gamma", "curvature", "estimator_sq", "escape_radius", "delay_cost"),
 }
@@ -156,6 +184,10 @@ STATED_WITH: dict[Regularity, tuple[str, ...]] = {
 
 class InvalidParameter(ValueError):  # noqa: N818
     """A parameter of `make` has no meaning for the family (no records, a negative condition number)."""
+
+
+class Unavailable(InvalidParameter):
+    """What is asked for stands in an optional extra that is not installed; says how to install it."""
 
 
 def require(condition: bool, message: str) -> None:

@@ -30,6 +30,7 @@ class Oracle(enum.Flag):
     OUTCOMES = enum.auto()  # the few trajectories that differ in score or reward can be listed
     EVALUATION = enum.auto()
     FEEDBACK = enum.auto()
+    SYSTEM = enum.auto()
 
 
 @struct.dataclass
@@ -81,6 +82,38 @@ class Evaluation:
     p: Array
     Phi: Array
     restart: Array
+
+
+@struct.dataclass
+class LinearSystem:
+    """State z+ = A z + B u with cost z.Q z + u.R u a step and E z_0 z_0^T = X0; A and B carry a factor sqrt(gamma).
+
+    K_star is the gain of the optimal inputs u = -K_star z, P_star its cost-to-go.
+    """
+
+    A: Array
+    B: Array
+    Q: Array
+    R: Array
+    X0: Array
+    K_star: Array
+    P_star: Array
+
+
+@struct.dataclass
+class RewardFeedback:
+    """Prompts s ~ rho (S,), responses a, rewards r (S, A) seen with N(0, sd^2) noise, log pi_ref (S, A).
+
+    The objective is E r - beta KL(pi | pi_ref); `sources` (W, S, A) are reward models of unknown quality.
+    """
+
+    rho: Array
+    r: Array
+    log_ref: Array
+    sources: Array
+    beta: Array
+    R: Array
+    sd: Array
 
 
 @dataclass(frozen=True)

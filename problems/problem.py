@@ -16,7 +16,22 @@ from flax import struct
 from jax import Array
 
 from problems.constants import UNSTATED, Constants, Regularity
-from problems.oracles import MDP, D, Deletion, Evaluation, Factored, FiniteSum, Key, Oracle, Policy, Scalar, Target, X
+from problems.oracles import (
+    MDP,
+    D,
+    Deletion,
+    Evaluation,
+    Factored,
+    FiniteSum,
+    Key,
+    LinearSystem,
+    Oracle,
+    Policy,
+    RewardFeedback,
+    Scalar,
+    Target,
+    X,
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +40,8 @@ class Family(Generic[D, X]):
 
     `init(data, key)` draws a start, `value(data, x)` is the objective, `sample(data, key, b)` is a minibatch of `b`
     records as smaller data, `scores(data, x)` are a classifier's logits (records, classes). Oracles that a family lacks
-    are None. `measures` are further quantities worth a column, by name: `(data, x) -> scalar`.
+    are None. `measures` are further quantities worth a column, by name: `(data, x) -> scalar`. A family that is `drawn`
+    has for value a mean over trajectories of fixed keys, whose derivative is their score-function gradient.
     """
 
     name: str
@@ -39,8 +55,11 @@ class Family(Generic[D, X]):
     target: Target[D, X] | None = None  # of a PSD_TARGET
     policy: Policy[D, X] | None = None
     evaluation: Callable[[D], Evaluation] | None = None  # the policy whose values x approximates
+    system: Callable[[D], LinearSystem] | None = None  # that the gain x controls
+    feedback: Callable[[D], RewardFeedback] | None = None  # that the policy of the logits x earns
     scores: Callable[[D, X], Array] | None = None
     measures: tuple[tuple[str, Callable[[D, X], Scalar]], ...] = ()
+    drawn: bool = False
 
     @property
     def oracles(self) -> Oracle:
@@ -56,6 +75,8 @@ class Family(Generic[D, X]):
             (Oracle.TABLE, self.policy and self.policy.tabular),
             (Oracle.OUTCOMES, self.policy and self.policy.outcomes),
             (Oracle.EVALUATION, self.evaluation),
+            (Oracle.SYSTEM, self.system),
+            (Oracle.FEEDBACK, self.feedback),
             (Oracle.SCORES, self.scores),
         ):
             if provider is not None:
@@ -160,6 +181,18 @@ class Problem(Generic[D, X]):
         """Return the policy that is evaluated, its chain and the features."""
         assert self.family.evaluation is not None
         return self.family.evaluation(self.data)
+
+    @property
+    def system(self) -> LinearSystem:
+        """Return the linear system that points are gains of."""
+        assert self.family.system is not None
+        return self.family.system(self.data)
+
+    @property
+    def feedback(self) -> RewardFeedback:
+        """Return the contextual bandit that points are logits of."""
+        assert self.family.feedback is not None
+        return self.family.feedback(self.data)
 
     @property
     def target(self) -> Target[D, X]:
