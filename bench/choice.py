@@ -13,10 +13,10 @@ import jax
 
 from algorithms.algorithm import Algorithm
 from bench import catalogue
-from bench.errors import UserError, unknown
+from bench.errors import NotInstalled, UserError, unknown
 from bench.resolve import check
 from bench.selector import Selector, Value, parse_selector, render
-from problems.constants import InvalidParameter
+from problems.constants import InvalidParameter, Unavailable
 from problems.problem import Family, Problem
 
 EACH = "each"
@@ -42,9 +42,12 @@ class ProblemChoice:
 
         Raises:
             UserError: a parameter has no meaning for the family, or `make` gives no problem.
+            NotInstalled: the family needs an optional extra that is not there.
         """
         try:
             shape = jax.eval_shape(self.make, jax.random.key(0))
+        except Unavailable as error:
+            raise NotInstalled(f"{self.label}: {error}") from None
         except InvalidParameter as error:
             raise UserError(f"{self.label}: {error}") from None
         if not isinstance(shape, Problem):

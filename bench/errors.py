@@ -10,6 +10,10 @@ class UserError(Exception):
     """What was asked, what is there, what to do."""
 
 
+class NotInstalled(UserError):  # noqa: N818
+    """A problem that needs an optional extra, which is not installed."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that is not there, with the nearest right ones."""
     names = sorted(known)

@@ -13,7 +13,7 @@ from algorithms.algorithm import Algorithm
 from algorithms.theorem import Control, Theorem
 from bench import catalogue
 from bench.choice import ProblemChoice, Settings, choose_algorithm, choose_problems, settings_of
-from bench.errors import UserError, unknown
+from bench.errors import NotInstalled, UserError, unknown
 from bench.resolve import expression
 from bench.selector import Value, parse_selector
 from problems.constants import Regularity
@@ -123,6 +123,15 @@ def unstated(problem: ProblemChoice, method: Settings) -> str:
     return ""
 
 
+def not_installed(problem: ProblemChoice) -> str:
+    """Return why the problem cannot be made here, or nothing if it can."""
+    try:
+        _ = problem.shape
+    except NotInstalled as error:
+        return str(error).removeprefix(f"{problem.label}: ")
+    return ""
+
+
 def unfit(problem: ProblemChoice, algorithm: Algorithm) -> str:
     """Return why the algorithm cannot run on the problem, or nothing if it can."""
     family = problem.family
@@ -202,6 +211,9 @@ def cross(request: Request, root: int, dtype: str) -> Plan:
         if name not in known:
             raise unknown("theorem", name, known)
     for problem in problems:
+        if absent := not_installed(problem):
+            skipped += [Skipped(problem.label, method.algorithm.name, absent) for method in methods]
+            continue
         for method in methods:
             reason = unfit(problem, method.algorithm) or unstated(problem, method)
             theorems = applicable(method.algorithm.theorems, problem, request.seeds)

@@ -5,13 +5,17 @@ import ast
 import inspect
 import json
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
 from bench import catalogue
-from bench.errors import unknown
+from bench.errors import NotInstalled, unknown
 from bench.suite import read_suite
+
+if TYPE_CHECKING:
+    from bench.choice import ProblemChoice
 
 
 def docstring(name: str) -> str:
@@ -31,23 +35,30 @@ def problem_info(name: str, console: Console) -> None:
             console.print(f"  {p.name} = {escape(str(p.default))}  ({p.annotation.__name__})")
     console.print("  instances = 1  (int, or each: every seed on an instance of its own)")
     choice = next(choose_problems(name))
+    try:
+        problem_facts(choice, console)
+    except NotInstalled as error:
+        console.print(f"\n[bold]not installed[/bold] {escape(str(error))}")
+
+
+def problem_facts(choice: "ProblemChoice", console: Console) -> None:
+    """Print what is proven of a family, what it may be asked, and the constants of the default instance."""
     regularity = " | ".join(flag.name or "" for flag in choice.family.regularity) or "NONE"
     console.print(f"\n[bold]proven[/bold] {regularity}")
     console.print("[bold]oracles[/bold] " + " | ".join(oracle.name or "" for oracle in choice.family.oracles))
     console.print("\n[bold]constants of the default instance[/bold]")
-    for constant, value in constants_of(name).items():
+    for constant, value in constants_of(choice).items():
         console.print(f"  {constant} = {value:.6g}")
 
 
-def constants_of(name: str) -> dict[str, float]:
-    """Return the stated constants of the default instance 0."""
+def constants_of(choice: "ProblemChoice") -> dict[str, float]:
+    """Return the stated constants of instance 0."""
     import jax
     import numpy as np
 
-    from bench.choice import choose_problems
     from bench.data import Data
 
-    problem = Data(0).instances(next(choose_problems(name)), [0])
+    problem = Data(0).instances(choice, [0])
     stated = jax.tree.map(lambda leaf: float(np.asarray(leaf)[0]), vars(problem.constants))
     return {key: value for key, value in stated.items() if value is not None}
 
