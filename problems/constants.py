@@ -96,7 +96,9 @@ class Constants:
     score_sq: Scalar = UNSTATED  # G2 = sup_s E_a |score|^2
     fisher: Scalar = UNSTATED  # lamF = sup_s lambda_max(Cov_a phi(s, .))
     curvature: Scalar = UNSTATED  # lam: top eigenvalue of Hess J at the saddle
-    estimator_sq: Scalar = UNSTATED  # E (v.g)^2 of the one-trajectory estimator along the escape direction v
+    estimator_sq: Scalar = (
+        UNSTATED  # E (v.g)^2 of one trajectory along the escape direction v; 0: no score at the saddle
+    )
     escape_radius: Scalar = UNSTATED  # distance along v at which the saddle counts as left
     delay_cost: Scalar = UNSTATED  # kappa: truncation bias along v at the saddle is kappa gamma^H/(4 sqrt2 (1-gamma))
     score_slope: Scalar = UNSTATED  # F = sup_(s,a) |Hess log pi(a|s)|
