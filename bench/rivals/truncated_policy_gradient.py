@@ -14,10 +14,12 @@ def hand_written(lanes: Lanes, checkpoints: np.ndarray) -> Any:
     """Return the loop over checkpoints, lanes first, with the same draws as the engine."""
     mdp, f_star = lanes.problem.data.mdp, lanes.problem.constants.f_star
     hp, S = lanes.hp, lanes.problem.data.mdp.mu.size
-    H, B, settings = hp.max_horizon, hp.batch_size, lanes.shape[1]
+    H, B, settings = hp.max_horizon, hp.max_batch, lanes.shape[1]
     discount = jnp.where(jnp.arange(H) < hp.horizon.reshape(-1, 1), mdp.gamma ** jnp.arange(H), 0)[:, None, :]
     move, first = jnp.cumsum(mdp.P, -1)[..., :-1], jnp.cumsum(mdp.mu)[:-1]
     seed_keys, eta = lanes.keys[:, 2], hp.eta.reshape(-1, 1, 1)
+    size = hp.batch_size.reshape(-1, 1)
+    share = jnp.where(jnp.arange(B) < size, 1 / size, 0)[:, :, None]
 
     def uniforms(t):
         keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, t), B))(seed_keys)
@@ -40,7 +42,7 @@ def hand_written(lanes: Lanes, checkpoints: np.ndarray) -> Any:
         p = jax.nn.softmax(x)
         s, a = trajectories(p, uniforms(t))
         to_go = jax.lax.cumsum(discount * (mdp.r[s, a] - hp.baseline.reshape(-1, 1, 1)), 2, reverse=True)
-        W = jnp.zeros_like(x).at[jnp.arange(len(x))[:, None, None], s, a].add(to_go / B)
+        W = jnp.zeros_like(x).at[jnp.arange(len(x))[:, None, None], s, a].add(share * to_go)
         return x + eta * (W - p * W.sum(-1, keepdims=True))
 
     def segment(carry, k):
@@ -60,7 +62,9 @@ def numpy_loop(lanes: Lanes, checkpoints: np.ndarray, to: Any, xp: Any) -> Any:
     """Return the same in NumPy, all lanes and trajectories advanced together (its own draws)."""
     mdp, hp, f_star = lanes.problem.data.mdp, lanes.hp, float(lanes.problem.constants.f_star)
     P, r, mu, gamma = to(mdp.P), to(mdp.r), to(mdp.mu), float(mdp.gamma)
-    H, B, eta = hp.max_horizon, hp.batch_size, to(hp.eta).reshape(-1, 1, 1)
+    H, B, eta = hp.max_horizon, hp.max_batch, to(hp.eta).reshape(-1, 1, 1)
+    size = np.asarray(hp.batch_size).reshape(-1, 1)
+    share = np.where(np.arange(B) < size, 1 / size, 0)[:, :, None]
     discount = np.where(np.arange(H) < np.asarray(hp.horizon).reshape(-1, 1), gamma ** np.arange(H), 0)[:, None, :]
     baseline, move, first = to(hp.baseline).reshape(-1, 1, 1), np.cumsum(P, -1)[..., :-1], np.cumsum(mu)[:-1]
     x0 = np.repeat(to(jax.vmap(lambda keys: lanes.problem.init(keys[0]))(lanes.keys)), lanes.shape[1], 0)
@@ -85,7 +89,7 @@ def numpy_loop(lanes: Lanes, checkpoints: np.ndarray, to: Any, xp: Any) -> Any:
                 actions.append(a)
                 s = (random.random((len(x), B, 1)) >= move[s, a]).sum(-1)
             s, a = np.stack(states, -1), np.stack(actions, -1)
-            to_go = np.cumsum((discount * (r[s, a] - baseline))[..., ::-1], -1)[..., ::-1] / B
+            to_go = np.cumsum((discount * (r[s, a] - baseline))[..., ::-1], -1)[..., ::-1] * share
             W = np.zeros_like(x)
             np.add.at(W, (np.arange(len(x))[:, None, None], s, a), to_go)
             x = x + eta * (W - p * W.sum(-1, keepdims=True))
