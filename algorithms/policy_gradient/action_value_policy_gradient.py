@@ -127,10 +127,10 @@ square: AnyTheorem = Theorem(
     admits=is_drawn,
     bound=second_moment(lambda process, hp: pgt_moments(process, hp.baseline, hp.horizon, hp.max_horizon)),
     control=Control(
-        why="GPOMDP sums drawn rewards instead of reading their expectation",
+        why="REINFORCE multiplies every score by a drawn return instead of reading its expectation",
         problem="garnet[S=4,A=2,gamma=0.8]",
-        setting="horizon=10,max_horizon=10,baseline=r_mid",
-        algorithm="truncated_policy_gradient",
+        setting="horizon=100,max_horizon=100,baseline=r_mid",
+        algorithm="reinforce_policy_gradient",
         steps=1,
         seeds=1000,
     ),
