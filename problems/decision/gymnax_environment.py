@@ -6,7 +6,8 @@ time limit, the return ends after `horizon` steps, the long reference that short
 known of f but its discount: no bound is claimed, and its value jumps where a draw changes its action.
 
 Each reward is multiplied by exp(sum_(k<=t) log pi_k - the same, held fixed) = 1, so that the derivative of the value is
-the score-function gradient sum_k grad log pi_k sum_(t>=k) gamma^t r_t of these very trajectories.
+the score-function gradient sum_k grad log pi_k sum_(t>=k) gamma^t r_t of these very trajectories. Measured along a
+run: the return, and by how much the gradient of a return cut after H steps misses that of the whole, H = 1 to 50.
 Source: Lange (2022), gymnax; Foerster et al. (2018), DiCE, for the factor. The extra: uv sync --extra environments
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import struct
 from jax import Array, lax
 
@@ -28,6 +30,7 @@ from problems.problem import Family, Problem
 
 ENVIRONMENTS = ("CartPole-v1", "Pendulum-v1")  # discrete actions, one continuous action
 NO_TIME_LIMIT = 1 << 30
+CUTS = (1, 5, 20, 50)  # horizons whose bias is measured
 LOG_2_PI = 1.8378770664093453
 
 
@@ -135,6 +138,12 @@ def truncate(data: Data, horizon: Array) -> Data:
     return replace(data, horizon=jnp.minimum(jnp.asarray(horizon).astype(jnp.int32), data.horizon))
 
 
+def cut_bias(env: str, length: int, horizon: int, data: Data, x: Network) -> Array:
+    """Return |grad f - grad f_H|."""
+    slope = jax.grad(partial(value, env, length), argnums=1)
+    return optax.tree.norm(optax.tree.sub(slope(data, x), slope(truncate(data, jnp.asarray(horizon)), x)))
+
+
 @cache
 def family_of(env: str, hidden: int, length: int) -> Family[Data, Network]:
     """Return the family of an environment, one a network and a length: equal ones share their programs."""
@@ -145,6 +154,10 @@ def family_of(env: str, hidden: int, length: int) -> Family[Data, Network]:
         init=partial(init, env, hidden),
         value=partial(value, env, length),
         policy=Policy(truncate=truncate, rollout=drawn, log_prob=log_prob),
+        measures=(
+            ("mean_return", lambda data, x: -value(env, length, data, x)),
+            *((f"gradient_bias_{H}", partial(cut_bias, env, length, H)) for H in CUTS),
+        ),
         drawn=True,
     )
 
