@@ -4,8 +4,8 @@ The states follow P~ = (1-q) P_pi + q 1 mu^T (q = `restart`) with the stationary
 Phi (S, d), the mean update at weights x is b - A x:
     A = Phi^T D (I - gamma P_pi) Phi,   b = Phi^T D r_pi,   x_star = A^-1 b.
 At q = 1 - gamma rho is the normalised occupancy (1-gamma) d: rho^T = (1-q) rho^T P_pi + q mu^T. |.|_D is the norm
-sqrt(sum_s rho(s) v(s)^2); gamma P_pi contracts it by gamma at q = 0, where rho^T P_pi = rho^T, and by sqrt(gamma) at
-q = 1 - gamma, since gamma rho^T P_pi <= rho^T: `modulus`.
+sqrt(sum_s rho(s) v(s)^2). Since (1-q) rho^T P_pi <= rho^T, |P_pi v|_D^2 <= rho^T P_pi v^2 <= |v|_D^2/(1-q): gamma P_pi
+has the modulus gamma/sqrt(1-q), which is gamma on the policy's own chain and sqrt(gamma) on the restart chain.
 Sources: Tsitsiklis & Van Roy (1997); the restart chain derived here.
 """
 
@@ -28,9 +28,8 @@ def law(evaluation: Evaluation) -> Array:
 
 
 def modulus(evaluation: Evaluation) -> Array:
-    """Return m with gamma |P_pi v|_D <= m |v|_D: gamma on the policy's own chain, sqrt(gamma) on the restart chain."""
-    gamma = evaluation.mdp.gamma
-    return jnp.where(evaluation.restart == 0, gamma, jnp.sqrt(gamma))
+    """Return m = gamma/sqrt(1-q), with gamma |P_pi v|_D <= m |v|_D."""
+    return evaluation.mdp.gamma / jnp.sqrt(1 - evaluation.restart)
 
 
 def mean_update(evaluation: Evaluation) -> tuple[Array, Array]:
