@@ -59,9 +59,9 @@ def coupling(evaluation: Evaluation, omega_star: Array) -> Coupling:
     return Coupling(f, W, g, V, evaluation.mdp.mu, evaluation.restart)
 
 
-def independent(evaluation: Evaluation) -> Evaluation:
-    """Return the evaluation whose states are drawn afresh from rho at every step."""
-    mdp = replace(evaluation.mdp, mu=law(evaluation))
+def independent(evaluation: Evaluation, rho: Array) -> Evaluation:
+    """Return the evaluation whose states are drawn afresh from rho (S,), the law of the chain, at every step."""
+    mdp = replace(evaluation.mdp, mu=rho)
     return replace(evaluation, mdp=mdp, restart=jnp.ones_like(evaluation.restart))
 
 
@@ -103,13 +103,34 @@ def lifted(c: Coupling, eta: Array) -> Array:
     return jax.vmap(lambda N: advance(c, eta, N))(symmetric).reshape(len(basis), -1).T
 
 
-def steady_state(c: Coupling, eta: Array) -> Array:
-    """Return the fixed point N of total mass 1, from one solve; it is the limit where r2 < 1."""
+def blocks(c: Coupling, eta: Array) -> tuple[Array, Array, Array]:
+    """Return what a step does to M (S d^2 rows), to m (S d rows) and to p (S rows) by itself."""
     S, D = c.f.shape
-    first = start(jnp.full((S,), 1 / S), jnp.zeros(D - 1)).ravel()
-    mass = jnp.zeros((S, D, D)).at[:, -1, -1].set(1.0).ravel()
-    operator = jnp.eye(first.size) - lifted(c, eta) + first[:, None] * mass
-    return jnp.linalg.solve(operator, first).reshape(S, D, D)
+    K = lifted(c, eta).reshape(S, D, D, S, D, D)
+    M = K[:, :-1, :-1, :, :-1, :-1].reshape(S * (D - 1) ** 2, -1)
+    m = 2 * K[:, :-1, -1, :, :-1, -1].reshape(S * (D - 1), -1)  # half of a symmetric pair stands in each corner
+    return M, m, K[:, -1, -1, :, -1, -1]
+
+
+def summed(B: Array, y: Array) -> Array:
+    """Return sum_k B^k y = (I - B)^-1 y by doubling, for B that contracts: batched solves contend on a CPU."""
+
+    def double(_: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        B, y = carry
+        return B @ B, y + B @ y
+
+    return lax.fori_loop(0, SQUARINGS, double, (B, y))[1]
+
+
+def steady_state(c: Coupling, eta: Array) -> Array:
+    """Return the fixed point N of total mass 1, the limit where r2 < 1; not finite where r2 > 1."""
+    on_M, on_m, on_p = blocks(c, eta)
+    S, d = len(on_p), c.f.shape[1] - 1
+    N = start(limit_of_powers(on_p.T)[0], jnp.zeros(d))
+    m = summed(on_m, advance(c, eta, N)[:, :-1, -1].ravel()).reshape(S, d)
+    N = N.at[:, :-1, -1].set(m).at[:, -1, :-1].set(m)
+    M = summed(on_M, advance(c, eta, N)[:, :-1, :-1].ravel())
+    return N.at[:, :-1, :-1].set(M.reshape(S, d, d))
 
 
 def spectral_radius(B: Array) -> tuple[Array, Array]:
@@ -150,17 +171,19 @@ class Radii:
 
     @property
     def settled(self) -> Array:
-        """Return whether the largest belongs to one real eigenvalue: then it is the factor of every late step."""
+        """Return whether `mean_square` belongs to one real eigenvalue: then it is the factor of every late step."""
         return self.real[jnp.argmax(jnp.stack([self.r2, self.r1, self.mixing]))]
+
+    @property
+    def mean_settled(self) -> Array:
+        """Return whether `mean` belongs to one real eigenvalue."""
+        return jnp.where(self.r1 >= self.mixing, self.real[1], self.real[2])
 
 
 def radii(c: Coupling, eta: Array) -> Radii:
     """Return the spectral radii at step size eta."""
-    S, D = c.f.shape
-    K = lifted(c, eta).reshape(S, D, D, S, D, D)
-    M = K[:, :-1, :-1, :, :-1, :-1].reshape(S * (D - 1) ** 2, -1)
-    m = 2 * K[:, :-1, -1, :, :-1, -1].reshape(S * (D - 1), -1)  # half of a symmetric pair stands in each corner
-    states = K[:, -1, -1, :, -1, -1].T
+    M, m, p = blocks(c, eta)
+    states = p.T
     found = [spectral_radius(block) for block in (M, m, states - limit_of_powers(states))]
     return Radii(*(r for r, _ in found), real=jnp.stack([real for _, real in found]))
 

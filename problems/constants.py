@@ -49,7 +49,7 @@ class Regularity(enum.Flag):
     HESSIAN_LIPSCHITZ = enum.auto()  # |Hess f(x) - Hess f(y)| <= rho |x - y|
     POLICY_EVALUATION = (
         enum.auto()
-    )  # x weighs features of states to approximate a policy's values, TD(0) rests at x_star
+    )  # x weighs features to approximate a policy's values, from the one start of all runs
     LINEAR_QUADRATIC = enum.auto()  # f(K) is the cost of u = -K x in a linear system, infinite where unstable
     KL_REGULARISED = enum.auto()  # minus E r - beta KL(pi | pi_ref) of a contextual bandit, pi = softmax(x)
 
@@ -104,6 +104,7 @@ class Constants:
     score_slope: Scalar = UNSTATED  # F = sup_(s,a) |Hess log pi(a|s)|
     rho: Scalar = UNSTATED  # Lipschitz constant of Hess f (an upper bound)
     start_min: Scalar = UNSTATED  # least probability of a first state
+    modulus: Scalar = UNSTATED  # m < 1 with gamma |P_pi v|_D <= m |v|_D for every v
     feature_min: Scalar = UNSTATED  # w: least eigenvalue of Phi^T D Phi, D the stationary law of the chain
     stationary_min: Scalar = UNSTATED  # least probability of a state under the stationary law
     td_noise_sq: Scalar = UNSTATED  # E |delta(s, s') Phi(s)|^2 at x_star, s drawn from the stationary law
@@ -151,6 +152,7 @@ STATED_WITH: dict[Regularity, tuple[str, ...]] = {
     Regularity.HESSIAN_LIPSCHITZ: ("rho",),
     Regularity.POLICY_EVALUATION: (
         "gamma",
+        "modulus",
         "feature_min",
         "stationary_min",
         "td_noise_sq",
