@@ -9,6 +9,8 @@ Proofs of the bounds are in `algorithms.td_bounds`, of the exact law in `algorit
 Sources: Sutton (1988); Tsitsiklis & Van Roy (1997); Bhandari, Russo & Singal (2018), arXiv:1806.02450.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -120,11 +122,20 @@ def discount_norm(problem, x, state):
     return jnp.sqrt(td_moments.spectral_radius(B.T @ B)[0])
 
 
+def evaluation_of(problem, x, state) -> Any:
+    """Return the process, the policy and the features."""
+    return problem.evaluation
+
+
+def start_of(problem, x, state) -> Any:
+    """Return the one start of all runs, and x_star."""
+    return problem.init(jax.random.key(0)), problem.x_star
+
+
 AVERAGE_VALUE = Metric("average_value", lambda problem, x, state: problem.value(state.average))
 DISCOUNT_NORM = Metric("discount_norm", discount_norm)
 # what the predictions read is the same for all seeds: the start is, and the process
-EVALUATION = Metric("evaluation", lambda problem, x, state: problem.evaluation)
-START = Metric("start", lambda problem, x, state: (problem.init(jax.random.key(0)), problem.x_star))
+EVALUATION, START = Metric("evaluation", evaluation_of), Metric("start", start_of)
 
 
 def exact_error(t, c, hp, evaluation, start):

@@ -9,6 +9,8 @@ Any first law nu: E_nu X <= max(nu/rho) E_rho X for every X >= 0 of the trajecto
 Sources: Hu & Syed (2019), arXiv:1906.06781; Bhandari, Russo & Singal (2018), arXiv:1806.02450; the rest derived here.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import struct
 from jax import Array
@@ -82,7 +84,7 @@ def readout(state):
     return state.x
 
 
-def prediction(problem, x, state):
+def prediction(problem, x, state) -> Any:
     """Return what the recursion tends to at the constant step eta."""
     return td_starts.predict(coupling_of(problem, state.rho, state.sampling), state.eta)
 
