@@ -293,14 +293,5 @@ algorithm = Algorithm(
     requires=Regularity.POLICY_EVALUATION,
     prepare=prepare,
     metrics=(MEAN_SQUARE_ERROR, STATIONARY_ERROR, SCALED_ERROR, START_DIFFERENCE),
-    theorems=(
-        fresh_states,
-        change_of_measure,
-        limit,
-        difference_factor,
-        mean_factor,
-        threshold,
-        long_run,
-        white_noise,
-    ),
+    theorems=(fresh_states, change_of_measure, limit, difference_factor, mean_factor, threshold, long_run, white_noise),
 )

@@ -28,7 +28,8 @@ from problems.constants import STATED_WITH, Regularity
 PROBLEMS, ALGORITHMS = list(catalogue.scan("problems")), list(catalogue.scan("algorithms"))
 SUITES = list(catalogue.suites())
 SMALL = {"quadratic": "quadratic[d=4]", "logistic_regression": "logistic_regression[n=20,d=3]"}
-NUMBERS = {"gamma": 0.9, "n": 20.0, "states": 3.0, "actions": 2.0, "mu": 0.1, "mu_min": 0.1, "mu_pl": 0.1}
+NUMBERS = {"gamma": 0.9, "modulus": 0.9, "n": 20.0, "states": 3.0, "actions": 2.0}
+NUMBERS |= {"mu": 0.1, "mu_min": 0.1, "mu_pl": 0.1}
 
 
 @cache

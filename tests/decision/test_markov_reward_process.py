@@ -1,6 +1,6 @@
 """Random chains with features: what TD(0) rests at, the modulus of both chains, refusals."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,12 @@ KEYS = jax.random.split(jax.random.key(4), 20)
 
 
 def instances(**parameters):
-    return once(jax.vmap(lambda key: markov_reward_process.make(key, S=5, A=2, **parameters)))(KEYS)
+    return made(tuple(parameters.items()))
+
+
+@cache
+def made(parameters):
+    return once(jax.vmap(lambda key: markov_reward_process.make(key, S=5, A=2, **dict(parameters))))(KEYS)
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -31,25 +36,16 @@ def test_fixed_point_law_and_modulus(restart):
         P = evaluation.mdp.gamma * chain(evaluation.mdp, evaluation.p)
         norm = jnp.linalg.norm(weight[:, None] * P / weight, 2)
         along = jnp.linalg.eigvalsh(A + A.T)[0] / 2 - (1 - m) * problem.constants.feature_min
-        return A @ problem.x_star - b, rho @ restarted(evaluation) - rho, norm, m, along
+        visits = jnp.linalg.solve(jnp.eye(5) - P.T, evaluation.mdp.mu) * (1 - evaluation.mdp.gamma)
+        return A @ problem.x_star - b, rho @ restarted(evaluation) - rho, norm, m, along, visits - rho
 
-    residual, moved, norm, m, along = once(jax.vmap(seen))(problems)
+    residual, moved, norm, m, along, unlike = once(jax.vmap(seen))(problems)
     np.testing.assert_allclose(residual, 0, atol=1e-13)
     np.testing.assert_allclose(moved, 0, atol=1e-14)
     assert (norm <= m * (1 + 1e-12)).all() and (along >= -1e-13).all()
+    assert (np.abs(unlike).max() < 1e-12) == restart  # the restart chain's law is the normalised occupancy
     np.testing.assert_allclose(m, 0.9**0.5 if restart else 0.9, rtol=1e-14)
     assert (norm > 0.9 * (1 + 1e-6)).all() if restart else np.allclose(norm, 0.9, rtol=1e-12)
-
-
-def test_restarted_chain_visits_states_as_often_as_the_discounted_one():
-    problems = instances(d=2, restart=True)
-
-    def occupancy(problem):
-        evaluation = problem.evaluation
-        P = evaluation.mdp.gamma * chain(evaluation.mdp, evaluation.p)
-        return (1 - evaluation.mdp.gamma) * jnp.linalg.solve(jnp.eye(5) - P.T, evaluation.mdp.mu)
-
-    np.testing.assert_allclose(once(jax.vmap(occupancy))(problems), problems.data.rho, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("features", "d"), [("representable", 3), ("tabular", 5)])
@@ -63,9 +59,9 @@ def test_representable_values_are_found(features, d):
 
 
 def test_features_that_are_not_independent_are_claimed_nothing_of():
-    problem = markov_reward_process.make(KEYS[0], S=3, d=2)
-    evaluation = problem.evaluation.replace(Phi=jnp.ones((3, 2)) / 2)
-    constants = markov_reward_process.constants_of(evaluation, problem.data.rho, problem.x_star)
+    problem = jax.tree.map(lambda leaf: leaf[0], instances(d=2, restart=False, slow=0.3))
+    evaluation = problem.evaluation.replace(Phi=jnp.ones((5, 2)) / 2)
+    constants = once(markov_reward_process.constants_of)(evaluation, problem.data.rho, problem.x_star)
     assert jnp.isnan(constants.feature_min) and not constants.feature_min > 0
 
 
