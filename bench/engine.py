@@ -197,10 +197,14 @@ def advance_all(program: Program, lanes: Lanes, carry: Carry, t: Array) -> Carry
 
 
 def observe_all(program: Program, lanes: Lanes, carry: Carry, t: Array) -> Record:
-    """Return what is written down about every lane after `t` steps, in arrays (seeds, settings)."""
+    """Return what is written down about every lane after `t` steps, in arrays (seeds, settings).
+
+    Settings are the same for all seeds that share data: what a bound computes from both alone is computed once.
+    """
     layout, data = layout_of(program, lanes), 0 if lanes.own_data else None
+    hp = lanes.hp if lanes.own_data else jax.tree.map(lambda leaf: leaf[0], lanes.hp)
     over_settings = jax.vmap(partial(observe, program), (None, layout.settings(), -1, None), -1)
-    return jax.vmap(over_settings, (data, layout.seeds(), 0, None), 0)(lanes.problem, carry, lanes.hp, t)
+    return jax.vmap(over_settings, (data, layout.seeds(), data, None), 0)(lanes.problem, carry, hp, t)
 
 
 def segment(program: Program, lanes: Lanes, carry: Carry, t: Array, k: Array) -> tuple[Carry, Record]:
