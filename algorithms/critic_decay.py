@@ -42,13 +42,17 @@ class Decay:
     b_star: Array
 
     def constant(self, b: Array) -> Array:
-        """Return lim (l + N) (E|b|^2 - |b_star|^2) for steps b/(l+t), NaN unless Re eig A >= 3/b is known."""
+        """Return lim (l + N) (E|b|^2 - |b_star|^2) for steps b/(l+t), NaN unless Re eig A >= 3/b is known.
+
+        Also NaN where drift and noise cancel to less than a quarter: what is left converges late.
+        """
         one = jnp.eye(len(self.h))
         nu = -jnp.linalg.solve(self.A - one / b, self.h)
         X = lyapunov(self.A - one / (2 * b), self.C)
-        excess = b * (2 * self.b_star @ (self.W @ nu) + jnp.trace(self.W @ X @ self.W.T))
+        drift, noise = 2 * self.b_star @ (self.W @ nu), jnp.trace(self.W @ X @ self.W.T)
         least = jnp.linalg.eigvalsh((self.A + self.A.T) / 2)[0]  # at most every Re eig A
-        return jnp.where(b * least >= 3, excess, jnp.nan)
+        known = (b * least >= 3) & (jnp.abs(drift + noise) >= (jnp.abs(drift) + noise) / 4)
+        return jnp.where(known, b * (drift + noise), jnp.nan)
 
 
 def decay(policy: Frozen, evaluation: Evaluation) -> Decay:
