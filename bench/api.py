@@ -1,6 +1,6 @@
 """The Python interface: `sweep(problem, algorithm, seeds=1000, steps=10_000).frame()`, `solve(problem, algorithm)`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,9 +9,10 @@ import jax
 import pandas as pd
 
 from algorithms.algorithm import Algorithm, InvalidSetting
+from algorithms.theorem import Theorem
 from bench import data
 from bench.choice import ProblemChoice, Settings, choose_algorithm, choose_problems, settings_of
-from bench.errors import UserError
+from bench.errors import UserError, unknown
 from bench.grid import applicable, check_numbers, log_spaced, tasks_of, unfit
 from bench.runner import run
 from bench.selector import Selector
@@ -66,6 +67,19 @@ def settings_choices(algorithm: str | Algorithm, grid: dict[str, Any]) -> list[S
     return settings_of(algorithm, Selector(algorithm.name, listed))
 
 
+def asked_for(algorithm: Algorithm, names: Collection[str]) -> tuple[Theorem, ...]:
+    """Return the theorems of these names, all of the method's where none is named.
+
+    Raises:
+        UserError: a name is none of them.
+    """
+    known = {theorem.name: theorem for theorem in algorithm.theorems}
+    for name in names:
+        if name not in known:
+            raise unknown(f"theorem of {algorithm.name}", name, known)
+    return tuple(known[name] for name in names) if names else algorithm.theorems
+
+
 def sweep(
     problem: str | Problem | Callable[[jax.Array], Problem],
     algorithm: str | Algorithm,
@@ -76,11 +90,13 @@ def sweep(
     instances: int | str = 1,
     seed: int = 0,
     x32: bool = False,
+    theorems: Collection[str] = (),
 ) -> Sweep:
     """Run every setting of `algorithm` from `seeds` seeds on `problem` and return what was measured, in memory.
 
     `problem` is a selector as on the command line, a `Problem`, or a function of a key that makes one; `algorithm` a
-    selector or an `Algorithm` with a `grid` of hyper-parameters. Precision is float64 unless `x32`.
+    selector or an `Algorithm` with a `grid` of hyper-parameters. Precision is float64 unless `x32`. Of the method's
+    theorems those named in `theorems` are judged, or all.
 
     Raises:
         UserError: an unknown name, a setting the method refuses, a pair that does not fit, a number out of range.
@@ -92,9 +108,9 @@ def sweep(
             for method in settings_choices(algorithm, grid or {}):
                 if reason := unfit(choice, method.algorithm):
                     raise UserError(f"{choice.label}: {reason}")
-                theorems = applicable(method.algorithm.theorems, choice, seeds)
+                chosen = applicable(asked_for(method.algorithm, theorems), choice, seeds)
                 dtype = "float32" if x32 else "float64"
-                tasks += tasks_of(choice, method, theorems, seeds, log_spaced(steps, checkpoints), seed, dtype)
+                tasks += tasks_of(choice, method, chosen, seeds, log_spaced(steps, checkpoints), seed, dtype)
         machine = Machine()
         _, groups = run(tuple(tasks), machine, seed, None, suite="python")
         return Sweep(groups, len(machine.compiler.compiled))

@@ -12,7 +12,7 @@ import numpy as np
 from algorithms.deletion import SENSITIVITY
 from algorithms.metric import SUBOPTIMALITY, Metric
 from bench.compiler import run_segments
-from bench.data import Data
+from bench.data import Data, facts_of
 from bench.engine import Program
 from bench.grid import Request, Task, cross
 from bench.rivals import logistic_regression, lora_gradient_descent, rewind_to_delete, truncated_policy_gradient
@@ -132,6 +132,14 @@ def contenders(task: Task, work: Work) -> Iterator[tuple[str, Callable[[], np.nd
         yield "pytorch", work.array_loop(lanes, checkpoints, lambda a: torch.asarray(np.array(a)), torch)
 
 
+def calls_of(task: Task) -> float:
+    """Return the oracle calls of all lanes together: gradients, or steps of the environment where trajectories are
+    drawn.
+    """
+    lanes = Data(task.root).lanes(task, list(task.seeds), list(range(len(task.settings))))
+    return float(facts_of(task, lanes)["calls:step"].sum()) * task.steps
+
+
 def seconds_of(run: Callable[[], Any]) -> float:
     """Return the wall-clock seconds of one call."""
     began = time.perf_counter()
@@ -146,7 +154,8 @@ def measure(work: Work, dtype: str, repeats: int) -> list[dict[str, Any]]:
     """
     with jax.enable_x64(dtype == "float64"):
         request = Request((work.problem,), (work.algorithm,), seeds=work.seeds, steps=work.steps, checkpoints=50)
-        runs = dict(contenders(cross(request, 0, dtype).tasks[0], work))
+        task = cross(request, 0, dtype).tasks[0]
+        runs, calls = dict(contenders(task, work)), calls_of(task)
         ends = {name: run() for name, run in runs.items()}
         times: dict[str, list[float]] = {name: [] for name in runs}
         for repeat in range(repeats):
@@ -168,6 +177,7 @@ def measure(work: Work, dtype: str, repeats: int) -> list[dict[str, Any]]:
             "contender": name,
             "seconds": seconds,
             "ratio_to_engine": seconds / medians["engine"],
+            "calls_a_second": calls / seconds,
             "agrees": agrees(name),
         }
         for name, seconds in medians.items()

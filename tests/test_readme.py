@@ -65,8 +65,21 @@ assert (bias(tuned) == bias(before)).all()
     assert done.returncode == 0, done.stderr
 
 
+def test_a_users_own_process_is_cut_in_few_lines(tmp_path):
+    example = PYTHON[3]
+    assert sum(bool(line.strip()) for line in example.splitlines()) < 20
+    checks = """
+assert set(done.verdicts().verdict) == {"held"} and set(done.verdicts().theorem) == set(names)
+assert abs(bias[60] / law[60] - 1) < 0.005 and abs(bias[60] / bias[40] - 0.9**20) < 0.01 * 0.9**20
+assert enough in bias.index and bias[enough] <= 1e-3
+"""
+    (tmp_path / "cut.py").write_text(example + checks)
+    done = run("cut.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_method_example_runs_by_path(tmp_path):
-    (tmp_path / "my_method.py").write_text(PYTHON[3])
+    (tmp_path / "my_method.py").write_text(PYTHON[4])
     selectors = ("-p", "quadratic[d=5]", "-a", "my_method.py[eta=[0.1/L,0.5/L]]")
     done = run("-m", "bench", "run", *selectors, "--seeds", "2", "--steps", "20", "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -80,7 +93,12 @@ def test_every_command_of_the_readme_parses():
 
     sections = (
         README.split(title)[1]
-        for title in ("## Using it", "## Unlearning your own model", "## Adapting your own model")
+        for title in (
+            "## Using it",
+            "## Unlearning your own model",
+            "## Adapting your own model",
+            "## Policy gradients on your own process",
+        )
     )
     lines = [line for text in sections for line in text.split("```sh\n")[1].split("```")[0].splitlines()]
     assert len(lines) > 10

@@ -33,11 +33,12 @@ def speed(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
     table = Table(title="seconds of a contender / seconds of the engine (above 1: slower than the engine)")
-    for column in ("work", "dtype", "contender", "seconds", "ratio_to_engine", "agrees"):
+    for column in ("work", "dtype", "contender", "seconds", "ratio_to_engine", "calls_a_second", "agrees"):
         table.add_column(column, justify="left" if column in ("work", "dtype", "contender") else "right")
     for row in rows:
         agrees = {True: "yes", False: "NO", None: "own draws"}[row["agrees"]]
-        numbers = (f"{row['seconds']:.3f}", f"{row['ratio_to_engine']:.2f}")
+        numbers = (f"{row['seconds']:.3f}", f"{row['ratio_to_engine']:.2f}", f"{row['calls_a_second']:.3g}")
         table.add_row(row["work"], row["dtype"], row["contender"], *numbers, agrees)
     Console().print(table)
+    print("a call is one gradient of the whole objective, in truncated_policy_gradient one step of the environment")
     return 0

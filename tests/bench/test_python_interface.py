@@ -104,3 +104,12 @@ def test_a_run_ends_where_its_lane_does():
 def test_a_run_has_one_setting():
     with pytest.raises(UserError, match="one setting"):
         solve("quadratic[d=2]", "gradient_descent[eta=[0.5/L,1/L]]", steps=3)
+
+
+def test_theorems_are_asked_for_by_name():
+    chosen = sweep("quadratic[d=4]", "gradient_descent", seeds=2, steps=5, theorems=["gradient_descent_pl"])
+    assert set(chosen.verdicts().theorem) == {"gradient_descent_pl"}
+    with pytest.raises(
+        UserError, match=r"unknown theorem of gradient_descent 'gradient_descent_p'.*gradient_descent_pl"
+    ):
+        sweep("quadratic[d=4]", "gradient_descent", seeds=2, steps=5, theorems=["gradient_descent_p"])
