@@ -1,8 +1,6 @@
 """Slow instances of LoRA as tables: the exponents of the escape family, the horizon-dependent worst case.
 
-Here are also the words that all tables on low rank share. Each table reads the claims among the groups, one row a line
-of a sheet; it is empty where its data are not there. A problem's parameters are read from its label, where only those
-stand that differ from the family's defaults, which are repeated here.
+Each table reads the claims among the groups, one row a line of a sheet; it is empty where its data are not there.
 """
 
 from typing import Any
@@ -10,17 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.schema import CLAIM, Group
+from results.labels import claims_of, family_of, lanes_by_setting, parameter, static
+from results.schema import Group
 from results.settings import evenly, labels
-from results.store import merge
 
-ESCAPE, HORIZON, FACTORIZATION = "escape_family", "worst_horizon", "matrix_factorization"
-DEFAULTS = {
-    ESCAPE: {"p": "2.0"},
-    HORIZON: {"T": "1000.0"},
-    FACTORIZATION: {"kappa": "10.0", "init": "lora", "imbalance": "1.0", "off_range": "0.0"},
-    "symmetric_factorization": {"kappa": "10.0", "init": "nystrom", "off_range": "0.0"},
-}
+ESCAPE, HORIZON = "escape_family", "worst_horizon"
 ESCAPE_LAW, RATE = "lora_gradient_descent_escape", "lora_gradient_descent_rate"
 GRADIENT, GAP = "gradient_norm_sq", "weight_gap"
 GAPS, INVERSE_GAP = (GAP, "suboptimality"), "inverse_suboptimality"
@@ -30,57 +22,6 @@ CLOSE = 0.01  # between a measured exponent and the promised one
 TIGHT = (0.33, 0.40)  # where measured / bound lies on the worst case
 THEORY = ("selfnorm", "selfnorm_bt", "mk_theory")
 SLOWER = (*THEORY, "adapt", "adapt2")  # eta ~ 1/|V|^2 on the escape family
-
-
-def claims_of(groups: list[Group]) -> list[Group]:
-    """Return the claims among the groups, blocks of seeds merged."""
-    return [group for group in merge(groups) if group.role == CLAIM]
-
-
-def read_label(label: str) -> tuple[str, dict[str, str]]:
-    """Return family and parameters of a label such as `escape_family[p=0.5]`."""
-    family, _, body = label.partition("[")
-    pairs = (piece.partition("=") for piece in body.removesuffix("]").split(",") if piece)
-    return family, {name: value for name, _, value in pairs}
-
-
-def problem_of(group: Group) -> str:
-    """Return the label of the group's problem."""
-    return str(group.runs["problem"].iloc[0])
-
-
-def family_of(group: Group) -> str:
-    """Return the family of the group's problem."""
-    return read_label(problem_of(group))[0]
-
-
-def told(group: Group, name: str) -> str:
-    """Return a parameter of the group's problem: from its label, else the family's default, else nothing."""
-    family, parameters = read_label(problem_of(group))
-    return parameters.get(name, DEFAULTS.get(family, {}).get(name, ""))
-
-
-def parameter(group: Group, name: str) -> float:
-    """Return a number of the group's problem, NaN where there is none."""
-    return float(told(group, name) or np.nan)
-
-
-def without(label: str, name: str) -> str:
-    """Return a problem's label without one parameter."""
-    family, parameters = read_label(label)
-    body = ",".join(f"{key}={value}" for key, value in parameters.items() if key != name)
-    return f"{family}[{body}]" if body else family
-
-
-def static(group: Group, name: str) -> str:
-    """Return a hyper-parameter that is the same in all lanes of the group, empty where there is none of that name."""
-    return str(group.runs[f"hp_{name}"].iloc[0]) if f"hp_{name}" in group.runs else ""
-
-
-def lanes_by_setting(group: Group) -> dict[int, np.ndarray]:
-    """Return the lanes of each setting."""
-    setting = group.runs["setting"].to_numpy()
-    return {int(index): np.flatnonzero(setting == index) for index in np.unique(setting)}
 
 
 def gap_of(group: Group) -> np.ndarray | None:

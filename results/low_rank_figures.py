@@ -4,44 +4,39 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
 
 from results.low_rank import CLOSE, THEORY, TIGHT, exponents, worst_case
 from results.low_rank_methods import GENERIC, NYSTROM, counterexamples, imbalance, scaled
 from results.low_rank_tuning import NEAR, tuning
 from results.schema import Group
 from results.settings import evenly
-from results.style import HELD_COLOUR, INK, QUIET, blank, grid, headline, legend_below, logarithmic, short, title
+from results.style import (
+    DASHES,
+    HELD_COLOUR,
+    INK,
+    QUIET,
+    blank,
+    grid,
+    headline,
+    keys_of,
+    legend_below,
+    logarithmic,
+    looks_of,
+    plain_ticks,
+    positive,
+    short,
+    title,
+)
 from results.tables import lines_of, number
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DASHES = (0, (4, 2))
 MOST_PANELS, MOST_LINES = 4, 7
 BESIDE = 1.07  # factor between dots of one p, which would hide each other
 CLIMB = 5  # times the gap at the start that a figure shows
 RISE = 100  # the same where runs diverge
 LOWEST = 1e-17  # share of the largest value below which nothing is drawn
-
-
-def looks_of(names: list[str]) -> dict[str, tuple[Any, str]]:
-    """Return a colour and a marker for each name."""
-    palette = sns.color_palette("colorblind", max(len(names), 1)).as_hex()
-    return dict(zip(names, zip(palette, MARKERS * 4, strict=False), strict=False))
-
-
-def keys_of(looks: dict[str, tuple[Any, str]], **line: Any) -> list[Line2D]:
-    """Return the lines of a legend."""
-    return [Line2D([], [], color=c, marker=m, ms=4.5, label=name, **line) for name, (c, m) in looks.items()]
-
-
-def positive(values: Any) -> np.ndarray:
-    """Return the values, NaN where a logarithmic axis has no place for them."""
-    values = np.asarray(values, float)
-    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
 
 
 def exponent_figure(groups: list[Group]) -> Figure | None:
@@ -66,19 +61,11 @@ def exponent_figure(groups: list[Group]) -> Figure | None:
     right.axhline(0, color=QUIET, lw=1, ls="--", zorder=0)
     reach = 1.15 * max(1.2 * CLOSE, (table["difference"].abs() + table["half"]).max())
     right.set(xlabel="power p of the loss", ylabel="measured − promised", ylim=(-reach, reach), xscale="log")
-    _plain_ticks(right, sorted(table["p"].unique()))
+    plain_ticks(right, sorted(table["p"].unique()))
     title(right, "band: within 0.01")
     legend_below(figure, keys_of(looks, ls=""))
     headline(figure, "Where adapters escape: exponent of the running minimum of |grad J|², last two decades of steps")
     return figure
-
-
-def _plain_ticks(axis: Axes, values: list[float], most: int = 8) -> None:
-    """Let a logarithmic x axis have its ticks where the values are, written out."""
-    axis.xaxis.set_major_locator(FixedLocator(evenly(values, most)))
-    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.minorticks_off()
 
 
 def worst_case_figure(groups: list[Group]) -> Figure | None:
@@ -207,7 +194,7 @@ def imbalance_figure(groups: list[Group]) -> Figure | None:
                       ms=6, zorder=3)  # fmt: skip
         highest = axis.dataLim.ymax if np.isfinite(axis.dataLim.ymax) else 1.0
         axis.set(xscale="log", ylim=(0, 1.1 * highest), xlabel="imbalance of the start", ylabel="iterations to 1e-12")
-        _plain_ticks(axis, sorted(there["imbalance"].unique()))
+        plain_ticks(axis, sorted(there["imbalance"].unique()))
         title(axis, short(problem, 110))
     legend_below(figure, keys_of(looks, lw=1.5))
     notes = "median over seeds, each method at its best setting; hollow: not reached when the run ended"

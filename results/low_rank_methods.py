@@ -5,18 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.low_rank import (
-    THEORY,
-    claims_of,
-    family_of,
-    gap_of,
-    lanes_by_setting,
-    parameter,
-    problem_of,
-    static,
-    told,
-    without,
-)
+from results.labels import claims_of, family_of, lanes_by_setting, parameter, problem_of, static, told, without
+from results.low_rank import THEORY, gap_of
 from results.schema import Group
 from results.settings import labels
 from results.tables import lines_of

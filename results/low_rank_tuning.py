@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.low_rank import THEORY, claims_of, gap_of, lanes_by_setting, problem_of, static
+from results.labels import claims_of, lanes_by_setting, problem_of, static
+from results.low_rank import THEORY, gap_of
 from results.schema import Group
 from results.sheets import mean_half
 

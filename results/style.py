@@ -10,12 +10,16 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, StrMethodFormatter
+
+from results.settings import evenly
 
 INK, QUIET = "#22303c", "#8a949c"
 HELD_COLOUR, BROKEN_COLOUR = "#0173b2", "#d55e00"
 QUANTILES = (0.1, 0.5, 0.9)
 MOST_COLUMNS = 4
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DASHES = (0, (4, 2))
 MARGIN = 0.75  # inches of a column that labels take
 STYLE = {
     "axes.edgecolor": QUIET,
@@ -113,4 +117,29 @@ def logarithmic(axis: Axes) -> None:
     if high < 100 * low:
         axis.set_ylim(10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high)))
     axis.yaxis.set_major_locator(LogLocator(numticks=7))
+    axis.minorticks_off()
+
+
+def looks_of(names: list[str]) -> dict[str, tuple[Any, str]]:
+    """Return a colour and a marker for each name."""
+    palette = sns.color_palette("colorblind", max(len(names), 1)).as_hex()
+    return dict(zip(names, zip(palette, MARKERS * 4, strict=False), strict=False))
+
+
+def keys_of(looks: dict[str, tuple[Any, str]], **line: Any) -> list[Line2D]:
+    """Return the lines of a legend."""
+    return [Line2D([], [], color=c, marker=m, ms=4.5, label=name, **line) for name, (c, m) in looks.items()]
+
+
+def positive(values: Any) -> np.ndarray:
+    """Return the values, NaN where a logarithmic axis has no place for them."""
+    values = np.asarray(values, float)
+    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+
+
+def plain_ticks(axis: Axes, values: list[float], most: int = 8) -> None:
+    """Let a logarithmic x axis have its ticks where the values are, written out."""
+    axis.xaxis.set_major_locator(FixedLocator(evenly(values, most)))
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.minorticks_off()

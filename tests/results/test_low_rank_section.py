@@ -9,7 +9,8 @@ from synthetic import group, theorem
 
 from results import low_rank_figures, report
 from results.figures import figures
-from results.low_rank import DEFAULTS, exponents, known_exponent, parameter, read_label, slope, without, worst_case
+from results.labels import LOW_RANK, parameter, read_label, without
+from results.low_rank import exponents, known_exponent, slope, worst_case
 from results.low_rank_methods import counterexamples, imbalance, scaled, steps_to
 from results.low_rank_section import low_rank_section
 from results.low_rank_tuning import tuned, tuning
@@ -53,7 +54,7 @@ def test_a_problem_s_parameters_are_read_from_its_label_or_are_the_family_s_defa
     assert parameter(escaping(-1.0), "p") == 0.5
     assert parameter(escaping(-1.0, "escape_family"), "p") == 2.0
     assert np.isnan(parameter(escaping(-1.0), "q"))
-    for family, told in DEFAULTS.items():
+    for family, told in LOW_RANK.items():
         known = inspect.signature(import_module(f"problems.low_rank.{family}").make).parameters
         assert told == {name: str(known[name].default) for name in told}, family
 
