@@ -1,5 +1,5 @@
 """Every figure of a report: trajectories, rates, tightness, performance profile, what unlearning buys and costs,
-low-rank adaptation.
+low-rank adaptation, policy gradients.
 
 Each function returns a matplotlib Figure; `save_all` writes them as PNG under stable names.
 """
@@ -23,6 +23,8 @@ from results.low_rank_figures import (
     tuning_figure,
     worst_case_figure,
 )
+from results.policy_gradient_evaluation_figures import critic_figure, regret_figure, starts_figure
+from results.policy_gradient_figures import bias_figure, saddle_figure
 from results.schema import CLAIM, CONTROL, Group
 from results.store import CannotWrite, merge
 from results.style import BROKEN_COLOUR, HELD_COLOUR, INK, QUIET, blank, headline, short, title
@@ -120,6 +122,11 @@ def figures(groups: list[Group], table: pd.DataFrame) -> Iterator[tuple[str, Fig
         "low_rank_methods": method_figure(groups),
         "low_rank_imbalance": imbalance_figure(groups),
         "low_rank_tuning": tuning_figure(groups),
+        "policy_gradient_bias": bias_figure(groups),
+        "policy_gradient_saddle": saddle_figure(groups),
+        "policy_gradient_starts": starts_figure(groups),
+        "policy_gradient_critic": critic_figure(groups),
+        "policy_gradient_regret": regret_figure(groups),
     }
     yield from ((name, figure) for name, figure in overviews.items() if figure is not None)
     judged = [key for key, parts in rows_of(groups).items() if parts[0].theorem.holds != AUDITED]

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from results.claims import claims_table
 from results.figures import DPI, figures
 from results.low_rank_section import low_rank_section
+from results.policy_gradient_section import policy_gradient_section
 from results.schema import CLAIM, CONTROL, DIVERGED, Group
 from results.store import CannotWrite, merge, runs_frame
 from results.tables import FINDING, LETTERS, interval, number, rates_table
@@ -76,6 +77,7 @@ def html(groups: list[Group], table: pd.DataFrame | None = None) -> str:
     sections = {
         "Unlearning": unlearning_section(groups, table, set(drawn)),
         "Low-rank adaptation": low_rank_section(groups, set(drawn)),
+        "Policy gradient and TD(0)": policy_gradient_section(groups, set(drawn)),
     }
     inside = {name for sheets in sections.values() for sheet in sheets for name in sheet.figures}
     return pages.get_template("report.html.j2").render(

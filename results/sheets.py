@@ -1,6 +1,7 @@
 """Sheets of a report's section: a table of text with what it says above it, and the words that sheets share."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,29 @@ def under_headings(rows: list[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
 def plus_minus(mean: float, half: float) -> str:
     """Return `mean ± half`, the mean alone where its interval is rounding or unknown."""
     return number(mean) + (f" ± {number(half, 2)}" if np.isfinite(half) and half > SAME * abs(mean) else "")
+
+
+def yes(passes: Any) -> str:
+    """Return `yes` or `no`."""
+    return "yes" if passes else "no"
+
+
+def bar(value: float, most: float) -> str:
+    """Return whether a value is at most its bar, a dash where it is not known."""
+    return "–" if np.isnan(value) else yes(value <= most)
+
+
+def spread(three: tuple[float, float, float], digits: int = 4) -> str:
+    """Return `median [least, largest]`, the median alone where all are equal."""
+    texts = [f"{value:.{digits}g}" for value in three]
+    return texts[0] if len(set(texts)) == 1 else f"{texts[0]} [{texts[1]}, {texts[2]}]"
+
+
+def share(value: float) -> str:
+    """Return a relative difference in per cent, `< 1e-6 %` where it is next to nothing."""
+    if np.isnan(value):
+        return "–"
+    return "< 1e-6 %" if value < 1e-8 else f"{number(100 * value, 2)} %"
 
 
 def mean_half(values: np.ndarray) -> tuple[float, float]:

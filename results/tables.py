@@ -61,6 +61,11 @@ def lines_of(table: pd.DataFrame) -> list[Any]:
     return list(table.itertuples())
 
 
+def parts_of(table: pd.DataFrame, keys: list[str]) -> list[tuple[Any, pd.DataFrame]]:
+    """Return the parts of a table whose rows share these columns, in order, each with what they share."""
+    return list(table.groupby(keys, sort=False)) if len(table) else []
+
+
 def number(value: Any, digits: int = 3) -> str:
     """Return a number as people read it: about `digits` digits, more near 1, an em dash where there is none."""
     if value is None or (isinstance(value, float) and math.isnan(value)):

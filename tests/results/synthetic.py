@@ -1,10 +1,13 @@
 """Groups made of arrays, for tests of everything downstream of a run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from results.schema import DIVERGED, OK, Group, TheoremRecord
 
+LONG = np.unique(np.concatenate([[0], np.geomspace(1, 10**5, 150).round()]).astype(int))
 CHECKPOINTS = np.unique(np.concatenate([[0], np.geomspace(1, 1000, 25).round()]).astype(int))
 
 
@@ -98,6 +101,37 @@ def group(
         control=control,
         system={"cpu": "test"},
     )
+
+
+def made(values, problem, algorithm="lora_gradient_descent", *, steps=LONG, metric="gradient_norm_sq", name="law",
+         bound=np.nan, hyper=None, words=None, **changes):  # fmt: skip
+    """Return a group whose lanes (seeds x settings) have these curves; a list in `hyper` is one number a setting.
+
+    `words` are those of the theorem.
+    """
+    hyper = {key: one if isinstance(one, list) else [one] for key, one in (hyper or {}).items()}
+    settings = max((len(one) for one in hyper.values()), default=1)
+    static = {key: one[0] for key, one in hyper.items() if isinstance(one[0], str)}
+    written = [
+        {key: one[index % len(one)] for key, one in hyper.items() if key not in static} for index in range(settings)
+    ]
+    values = np.atleast_2d(values)
+    record = theorem(name=name, metric=metric, **(words or {}))
+    result = group(values, bound, record, settings=tuple(range(settings)), checkpoints=steps, algorithm=algorithm,
+                   problem=problem, description={"static": static, "settings": written}, **changes)  # fmt: skip
+    result.runs["steps"] = steps[-1]
+    for key, one in hyper.items():
+        result.runs[f"hp_{key}"] = [one[index % len(one)] for index in result.runs["setting"]]
+    return result
+
+
+def beside(made, record, bound, metrics=None):
+    """Return the group with another theorem's bound beside its own, and more metrics."""
+    shape = next(iter(made.metrics.values())).shape
+    return replace(made, theorems=(*made.theorems, record), metrics=made.metrics | (metrics or {}),
+                   bounds=made.bounds | {record.name: np.broadcast_to(np.asarray(bound, float), shape).copy()},
+                   admitted=made.admitted | {record.name: np.ones(shape[0], bool)},
+                   floors=made.floors | {record.name: np.full(shape[0], 1e-14)})  # fmt: skip
 
 
 def decays(seeds=10, settings=(0.5,), factor=0.97, noise=0.05, key=0):

@@ -5,7 +5,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from synthetic import group, theorem
+from synthetic import LONG, group, made
 
 from results import low_rank_figures, report
 from results.figures import figures
@@ -16,27 +16,8 @@ from results.low_rank_section import low_rank_section
 from results.low_rank_tuning import tuned, tuning
 from results.verdicts import verdicts
 
-STEPS = np.unique(np.concatenate([[0], np.geomspace(1, 10**5, 150).round()]).astype(int))
+STEPS = LONG
 FEW = np.arange(40)
-
-
-def made(values, problem, algorithm="lora_gradient_descent", *, steps=STEPS, metric="gradient_norm_sq", name="law",
-         bound=np.nan, hyper=None, **changes):  # fmt: skip
-    """Return a group whose lanes (seeds x settings) have these curves; a list in `hyper` is one number a setting."""
-    hyper = {key: one if isinstance(one, list) else [one] for key, one in (hyper or {}).items()}
-    settings = max((len(one) for one in hyper.values()), default=1)
-    static = {key: one[0] for key, one in hyper.items() if isinstance(one[0], str)}
-    words = [
-        {key: one[index % len(one)] for key, one in hyper.items() if key not in static} for index in range(settings)
-    ]
-    values = np.atleast_2d(values)
-    result = group(values, bound, theorem(name=name, metric=metric), settings=tuple(range(settings)), checkpoints=steps,
-                   algorithm=algorithm, problem=problem, description={"static": static, "settings": words},
-                   **changes)  # fmt: skip
-    result.runs["steps"] = steps[-1]
-    for key, one in hyper.items():
-        result.runs[f"hp_{key}"] = [one[index % len(one)] for index in result.runs["setting"]]
-    return result
 
 
 def escaping(exponent, problem="escape_family[p=0.5]", rule="selfnorm", **changes):
