@@ -69,7 +69,7 @@ def critic_figure(groups: list[Group]) -> Figure | None:
     panels = 2 * bool(len(bias)) + bool(len(left))
     if not panels:
         return None
-    figure, axes = grid(panels, 4.2 if panels > 1 else 5.0, 3.7)
+    figure, axes = grid(panels, 3.6 if panels > 1 else 5.0, 3.5)
     if len(bias):
         looks = _critic_panels(axes[0], axes[1], evenly(lines_of(bias), MOST_LINES))
         law = [Line2D([], [], color=INK, lw=1.2, ls=DASHES, label="floor |b(ω*)|²"),
@@ -77,7 +77,7 @@ def critic_figure(groups: list[Group]) -> Figure | None:
         legend_below(figure, [*keys_of(looks, ls=""), *law])
     if len(left):
         escape_panel(axes[-1], left)
-        title(axes[-1], "steps until a saddle is left: on the law (line)")
+        title(axes[-1], "a saddle left by critic noise; line: law")
     headline(
         figure, "Actor-critic: bias after N inner steps of TD(0), exact; its critic's noise leaves a saddle, sampled"
     )
@@ -100,7 +100,7 @@ def _critic_panels(left: Axes, right: Axes, rows: list[Any]) -> dict[str, tuple[
         axis.set(xscale="log", xlabel="inner steps N", ylabel=label)
         logarithmic(axis)
     title(left, "bias of the actor, first instance")
-    title(right, "what N steps leave above the floor: slope −1")
+    title(right, "above the floor: slope −1")
     return looks
 
 

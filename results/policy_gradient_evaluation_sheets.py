@@ -55,15 +55,14 @@ J)/β with M = max π*/π (derived here). Passes at most 1."""
 def starts_sheet(groups: list[Group]) -> Sheet:
     """Return how TD(0) forgets its first state, a row a step size."""
     rows = [
-        (row.problem, number(row.eta), number(row.starts), number(row.limit, 4), number(row.apart, 2),
-         yes(row.apart <= SAME), f"{row.factor:.6f}", f"{row.factor_law:.6f}", number(row.factor_off, 2),
-         bar(row.factor_off, FACTOR_WITHIN), f"{number(row.ratio)} of {number(row.most)}", bar(row.ratio, row.most),
-         number(row.steps))
+        (row.problem, number(row.eta), number(row.starts), number(row.limit, 4),
+         f"{number(row.apart, 2)} at {number(row.steps)}", yes(row.apart <= SAME), f"{row.factor:.6f}",
+         f"{row.factor_law:.6f}", bar(row.factor_off, FACTOR_WITHIN), f"{number(row.ratio)} of {number(row.most)}",
+         bar(row.ratio, row.most))
         for row in lines_of(starts(groups))
     ]  # fmt: skip
-    head = ("η", "first states", "limit of E|x − x*|²", "apart at the end", "at most 1e-7", "factor at the end",
-            "max(r₂, r₁, |λ₂|)", "difference", "within 1e-3", "worst over stationary", "at most 1/ρ_min",
-            "steps")  # fmt: skip
+    head = ("η", "starts", "limit of E|x − x*|²", "apart at step", "at most 1e-7", "factor", "max(r₂, r₁, |λ₂|)",
+            "within 1e-3", "over stationary", "at most 1/ρ_min")  # fmt: skip
     return Sheet("TD(0) from every start", STARTS, head, under_headings(rows), ("policy_gradient_starts",))
 
 

@@ -17,7 +17,6 @@ from results.style import (
     DASHES,
     INK,
     blank,
-    grid,
     headline,
     keys_of,
     logarithmic,
@@ -86,7 +85,8 @@ def saddle_figure(groups: list[Group]) -> Figure | None:
         return None
     table = table.loc[several > 1]
     panels = [name for name in AXES if (table["algorithm"] == name).any()]
-    figure, axes = grid(len(panels), 4.6 if len(panels) < 3 else 3.5, 3.6)
+    rows, columns = (2, 2) if len(panels) == 4 else (1, len(panels))
+    figure, axes = blank((4.6 if columns < 3 else 3.5) * max(columns, 1.4), 3.6 * rows, rows, columns)
     for axis, algorithm in zip(axes, panels, strict=True):
         escape_panel(axis, table.loc[table["algorithm"] == algorithm])
         title(axis, TITLES[algorithm])
@@ -108,7 +108,8 @@ def escape_panel(axis: Axes, rows: pd.DataFrame) -> None:
         ends = [np.where(known, steps - low, 0), np.where(known, high - steps, 0)]
         law = np.where(np.isfinite(there["law"]), there["law"], np.nan)
         axis.plot(there["at"], law, color=colour, lw=1.3, zorder=1)
-        axis.errorbar(there["at"], steps, yerr=ends, fmt=marker, color=colour, ms=5, mec="white", mew=0.6, zorder=3)
+        axis.errorbar(there["at"], steps, yerr=ends, fmt=marker, color=colour, ms=5, mec="white", mew=0.6, capsize=2.5,
+                      elinewidth=1, zorder=3)  # fmt: skip
     axis_name = rows["axis"].iloc[0]
     axis.set(xlabel=LABELS[axis_name], ylabel="steps until it is left")
     if axis_name != "horizon":

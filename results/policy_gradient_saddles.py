@@ -33,6 +33,7 @@ AXES = {  # what a method's time to leave is measured against, and its sign in t
 }
 NOISELESS = ("truncated_exact_policy_gradient", "softmax_policy_gradient")
 WITHIN, WITHIN_INNER, STANDARD_ERRORS = 0.05, 0.25, 3
+NORMAL = 1.96  # standard errors in half a 95 % interval
 MEDIAN_SPREAD = 1.166  # standard deviation of the median of log |N(0, 1)|, times sqrt n
 UNITS = {"batch_size": "decade of B", "horizon": "step of H", "start": "decade of 1/(v·x₀)",
          "s_iso": "decade of 1/s", "inner_steps": "factor 4 of N"}  # fmt: skip
@@ -123,7 +124,8 @@ def slopes(groups: list[Group]) -> pd.DataFrame:
     """Return how the time to leave grows, one row a problem x method x step size, beside the law's slope.
 
     Least squares through the settings whose median is finite; against the horizon, where the law is linear only in
-    the end, from a quarter of the largest on.
+    the end, from a quarter of the largest on. `half` is half the slope's 95 % interval by the law's spread of a median
+    over seeds, NaN where nothing is drawn.
     """
     table, rows = escapes(groups), []
     keys = ["order", "algorithm", "problem", "axis", "eta", "others"]
@@ -135,7 +137,9 @@ def slopes(groups: list[Group]) -> pd.DataFrame:
         x, law = _scale(axis, fit["at"].to_numpy(float), fit["growth"].iloc[0], fit["gamma"].iloc[0])
         fitted = float(np.polyfit(x, fit["median"].to_numpy(float), 1)[0])
         bar = WITHIN_INNER if axis == "inner_steps" else WITHIN
+        error = MEDIAN_SPREAD / (fit["growth"].iloc[0] * np.sqrt(fit["seeds"].min() * np.sum((x - x.mean()) ** 2)))
         rows.append({**dict(zip(keys, key, strict=True)), "unit": UNITS[axis], "points": len(fit), "fitted": fitted,
+                     "half": np.nan if there["algorithm"].iloc[0] in NOISELESS else NORMAL * error,
                      "law": law, "off": abs(fitted / law - 1), "bar": bar, "least": fit["at"].min(),
                      "most": fit["at"].max()})  # fmt: skip
     return pd.DataFrame(rows)

@@ -31,7 +31,8 @@ state? Their exponents are not claimed here: neither the numbers nor the proofs 
 statements of our own on truncation bias, escape from saddles, sharp constants, exact moments of TD(0) and of the
 critic's bias, each derived and proven in the docstring of its method or of the module it names, with constants computed
 for the very instance; results of others (Yuan, Gower & Lazaric; Mei et al.; Agarwal et al.; Bhandari, Russo & Singal;
-Zhang et al.; Huang et al.) carry their names. Bars of the tables below are those of the benchmark's specification;
+Zhang et al.; Huang et al.) carry their names, and what is only observed is called so.
+Bars of the tables below are those of the benchmark's specification;
 verdicts with their error control stand under Claims."""
 
 

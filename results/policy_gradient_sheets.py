@@ -28,7 +28,8 @@ at the start of each run (no sampling). Slope: least squares of log bias against
 horizons where the bias is at least 1e-12; it should be log γ, with no polynomial factor. Constant: bias / γ^H at the
 largest of these horizons, beside |grad h|/(1−γ), h the average reward of the policy. Each is the median over instances
 [least, largest], and every instance must pass: slope within 1 %, constant within 0.5 %, and at every horizon the bias
-at most its bound √lamF R_c γ^H √(H + 1/(1−γ))/(1−γ). Statements derived here."""
+at most its bound √lamF R_c γ^H √(H + 1/(1−γ))/(1−γ). Slope and constant are derived here, and so is the bound's
+constant; its form is that of Yuan, Gower & Lazaric (2022)."""
 FLOOR = """Ascent on the cut return, with an L2 term that makes it converge: the gradient of the whole return that is
 left at the end is the bias at the point found, so |grad J| / γ^H tends to a constant as H grows (median over instances
 [least, largest]). The law |grad h|/(1−γ) at that point speaks where ascent has ended and the chain has mixed within H
@@ -37,21 +38,22 @@ Derived here."""
 SADDLE = """Steps until |v·x| reaches δ from a strict saddle, v its escape direction: the number of points near it,
 the median over seeds with its 95 % bootstrap interval (one run where nothing is drawn). A run that never left counts
 as infinite, and is counted. The law is the linearised escape: steps grow like the logarithm of 1/noise or 1/bias over
-log(1 + ηλ), and from the saddle itself exact ascent never leaves. Agrees: each run to one step where nothing is drawn,
-else the median to 5 % and three standard errors, 1.166/(√seeds log(1 + ηλ)). Derived here."""
+log(1 + ηλ); from the saddle itself exact ascent never leaves. It is silent where the noise is too large for δ.
+Agrees: each run to one step where nothing is drawn, else the median to 5 % and three standard errors, one being
+1.166/(√seeds log(1 + ηλ)). Derived here."""
 SLOPES = """How these times grow: least squares through the medians of the sheets on saddles, beside the law's slope:
 log 10/(2 log(1 + ηλ)) a decade of the batch size, log(1/γ)/log(1 + ηλ) a step of the horizon (from a quarter of the
 largest on, where the law is linear), log 10/log(1 + ηλ) a decade of the distance or the noise, log 2/log(1 + ηλ) a
-factor 4 of the critic's inner steps. λ is read from the family. Passes within 5 %, for inner steps (whose law is an
-approximation) within 25 %."""
+factor 4 of the critic's inner steps. λ is known of the family. After ± stands half the slope's 95 % interval, from the
+spread of a median over seeds. Passes within 5 %, for inner steps (whose law is an approximation) within 25 %."""
 HIDE = """At this saddle every score vanishes: no score-function estimator has any noise there (correlated negative
 curvature fails), and sampling cannot leave it however long it runs. Isotropic noise of standard deviation s can: its
 median time over seeds, with a 95 % bootstrap interval, beside the law of escape by noise. Derived here."""
 SECOND = """Steps from the saddle that are short of an (ε, √(ρε))-second-order point (exact gradient and Hessian),
-the median over seeds with its 95 % bootstrap interval; runs that got there are counted, and all must. The finding that
-these results are held to is 4/(ηε). Trajectories are steps times batch size; their fitted exponent of 1/ε on this one
+the median over seeds with its 95 % bootstrap interval; runs that got there are counted, and all must. The finding, an
+observed bound, is a constant over ηε. Trajectories are steps times batch size; their fitted exponent of 1/ε on this one
 family is set beside 4.5, the exponent proven for unbiased gradients in general (Yang, Zheng & Pan 2020, an upper
-bound): a measurement can only be below it."""
+bound): a measurement on one family can only be consistent with it."""
 SHARP = """What the sharp laws promise at the end of the run, on the instances where they speak (median [least,
 largest]). Softmax policy gradient: t η (J* − J) tends to S(A−1)/A whatever the rewards, the dynamics and the start,
 to 1 %. Natural policy gradient: the gap falls by η min |A*|/(1−γ) a step in the logarithm, to 0.5 %. Derived here."""
@@ -107,7 +109,7 @@ def _escape_rows(groups: list[Group], hidden: bool) -> list[tuple[str, ...]]:
         ends = f" [{_steps(row.low, row.steps)}, {_steps(row.high, row.steps)}]" if np.isfinite(row.low) else ""
         left = f"{row.left} of {row.seeds}"
         law, agrees = ("–", "–") if np.isnan(row.law) else (_steps(row.law, row.steps), yes(row.within))
-        at = "" if np.isnan(row.at) else f"{sign} = {number(row.at)}"
+        at = "" if np.isnan(row.at) else f"{sign} = {row.at:g}"
         rows.append((heading, at, left, _steps(row.median, row.steps) + ends, law, agrees))
     return rows
 
@@ -124,7 +126,8 @@ def slope_sheet(groups: list[Group]) -> Sheet:
     """Return how the time to leave grows, a row a method, problem and step size."""
     rows = [
         (TITLES[row.algorithm], row.problem, number(row.eta), row.unit,
-         f"{number(row.least)} – {number(row.most)} ({row.points})", f"{row.fitted:.4g}", f"{row.law:.4g}",
+         f"{row.least:g} – {row.most:g} ({row.points})",
+         f"{row.fitted:.4g}" + (f" ± {number(row.half, 2)}" if np.isfinite(row.half) else ""), f"{row.law:.4g}",
          share(row.off), f"{bar(row.off, row.bar)} ({number(100 * row.bar)} %)")
         for row in lines_of(slopes(groups))
     ]  # fmt: skip
@@ -152,7 +155,7 @@ def second_order_sheet(groups: list[Group]) -> Sheet:
             fit = found[key]
             below = f"{fit.trajectories:.2f} (below {CITED}: {yes(fit.trajectories < CITED)})"
             rows.append((heading, "exponent of 1/ε", "", "", f"{fit.steps:.2f}", "1", "", below))
-    head = ("ε", "B", "runs that got there", "steps: median [95 %]", "finding 4/(ηε)", "at most that", "trajectories")
+    head = ("ε", "B", "runs that got there", "steps: median [95 %]", "finding: at most", "held", "trajectories")
     return Sheet("To a second-order stationary point", SECOND, head, under_headings(rows))
 
 
