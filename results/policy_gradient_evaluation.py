@@ -44,30 +44,26 @@ def _factor(group: Group, lanes: np.ndarray) -> dict[str, float]:
             "factor_off": float(off.max())}  # fmt: skip
 
 
+def _started(group: Group, eta: float, lanes: np.ndarray) -> dict[str, Any]:
+    errors, limit = group.metrics[ERROR][lanes], float(law_of(group, f"{TD}_limit")[lanes[0], -1])
+    stationary = group.metrics.get(STATIONARY, np.full(group.metrics[ERROR].shape, np.nan))[lanes]
+    ratios, bounds = errors / stationary, law_of(group, f"{TD}_change_of_measure")[lanes] / stationary
+    return {"problem": problem_of(group), "sampling": static(group, "sampling"), "eta": eta, "starts": len(lanes),
+            "steps": int(group.checkpoints[-1]), "limit": limit, "apart": float(np.ptp(errors[:, -1]) / limit),
+            "ratio": float(ratios.max()), "most": float(bounds[:, -1].max()), "times": group.checkpoints,
+            "curves": errors, "first": numbers(group, "start")[lanes], **_factor(group, lanes)}  # fmt: skip
+
+
 def starts(groups: list[Group]) -> pd.DataFrame:
     """Return how TD(0) forgets its first state, one row a problem x step size that several states start from.
 
-    `apart` is the largest difference between starts at the end over the limit, `off` that of any from the limit,
-    `ratio` the largest mean-square error over that of a stationary start, `most` 1/rho_min; `times` and `curves` are
-    the mean-square errors, `first` the states.
+    `apart` is the largest difference between starts at the end over the limit, `ratio` the largest mean-square error
+    over that of a stationary start, `most` 1/rho_min; `times` and `curves` are the mean-square errors, `first` the
+    states that they start from.
     """
-    rows = []
-    for group in _moments(groups, ERROR):
-        errors, limits = group.metrics[ERROR], law_of(group, f"{TD}_limit")[:, -1]
-        for eta, lanes in _by_step(group).items():
-            if len(lanes) < 2 or not np.isfinite(limits[lanes]).all():
-                continue
-            limit, stationary = float(limits[lanes[0]]), group.metrics.get(STATIONARY)
-            bound = law_of(group, f"{TD}_change_of_measure")[lanes]
-            with np.errstate(invalid="ignore", divide="ignore"):
-                ratio = np.nan if stationary is None else float(np.max(errors[lanes] / stationary[lanes]))
-                most = np.nan if stationary is None else float(np.nanmax((bound / stationary[lanes])[:, -1]))
-            rows.append({"problem": problem_of(group), "sampling": static(group, "sampling"), "eta": eta,
-                         "starts": len(lanes), "steps": int(group.checkpoints[-1]), "limit": limit,
-                         "apart": float(np.ptp(errors[lanes, -1]) / limit), "ratio": ratio, "most": most,
-                         "off": float(np.max(np.abs(errors[lanes, -1] / limit - 1))), "times": group.checkpoints,
-                         "curves": errors[lanes], "first": numbers(group, "start")[lanes],
-                         **_factor(group, lanes)})  # fmt: skip
+    rows = [_started(group, eta, lanes) for group in _moments(groups, ERROR)
+            for eta, lanes in _by_step(group).items()
+            if len(lanes) > 1 and np.isfinite(law_of(group, f"{TD}_limit")[lanes, -1]).all()]  # fmt: skip
     table = pd.DataFrame(rows)
     if table.empty:
         return table

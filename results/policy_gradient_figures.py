@@ -52,12 +52,9 @@ def bias_figure(groups: list[Group]) -> Figure | None:
     words = [Line2D([], [], color=INK, lw=1.2, ls=DASHES, label="law: γ^H |grad h|/(1−γ)"),
              Line2D([], [], color=INK, lw=1.2, ls=":", label="bound")]  # fmt: skip
     named = {short(problem, 60): look for problem, look in looks.items()}
-    figure.legend(
-        handles=[*keys_of(named, ls=""), *words], frameon=False, fontsize=8, loc="outside lower center", ncols=2
-    )
-    headline(
-        figure, "Truncation bias against the horizon: median and range over instances (dots, band) fall on the law"
-    )
+    handles = [*keys_of(named, ls=""), *words]
+    figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside lower center", ncols=2)
+    headline(figure, "Truncation bias against the horizon: median and range over instances (dots, band), on the law")
     return figure
 
 
