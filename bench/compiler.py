@@ -18,6 +18,7 @@ from bench.errors import UserError
 from bench.once import Once
 
 Device = Any  # `jax.Device` is no type for a checker
+FAST_TO_COMPILE: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,12 @@ def split_carry(carry: Carry, layout: Layout, by_seed: bool) -> Carry:
     return split(carry, layout.seeds() if by_seed else after_seeds)
 
 
-def compile_segment(program: Program, lanes: Lanes, devices: tuple[Device, ...]) -> Compiled:
+def compile_segment(program: Program, lanes: Lanes, devices: tuple[Device, ...], brief: bool = False) -> Compiled:
     """Compile `segment` for the shapes of `lanes`, split over `devices` along seeds if they divide, else along
     settings.
 
-    The lanes are independent, so every device runs the same program on its own lanes and nothing is communicated.
+    The lanes are independent, so every device runs the same program on its own lanes and nothing is communicated. What
+    runs `brief`ly on a CPU is not optimised: that is a third of the time to compile it.
     """
     seeds, settings = lanes.shape
     by_seed = seeds % len(devices) == 0
@@ -107,7 +109,8 @@ def compile_segment(program: Program, lanes: Lanes, devices: tuple[Device, ...])
     began = time.perf_counter()
     step = jax.ShapeDtypeStruct((), np.int32)
     arguments = promised(lanes, lanes_specs), promised(shapes, carry_specs), step, step
-    executable = jax.jit(mapped, donate_argnums=1).lower(*arguments).compile()
+    options: dict[str, Any] | None = FAST_TO_COMPILE if brief and devices[0].platform == "cpu" else None
+    executable = jax.jit(mapped, donate_argnums=1).lower(*arguments).compile(options)
     memory = executable.memory_analysis()
     parts = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
 
@@ -144,15 +147,15 @@ class Compiler:
         self.compiled: Once[Compiled] = Once()
         self.seconds = 0.0
 
-    def __call__(self, program: Program, lanes: Lanes) -> Compiled:
-        """Return the segment for the shapes of `lanes`, compiling it the first time.
+    def __call__(self, program: Program, lanes: Lanes, brief: bool = False) -> Compiled:
+        """Return the segment for the shapes of `lanes`, compiling it the first time; `brief` says that it runs briefly.
 
         Raises:
             UserError: the method refuses a setting on this problem, as only its shapes tell (more rows than records).
         """
-        key = program, signature(lanes)
+        key = program, signature(lanes), brief
         try:
-            compiled, mine = self.compiled(key, lambda: compile_segment(program, lanes, self.devices))
+            compiled, mine = self.compiled(key, lambda: compile_segment(program, lanes, self.devices, brief))
         except InvalidSetting as error:
             family = lanes.problem.family.name
             raise UserError(f"{program.algorithm.name} on {family}: {error}") from None

@@ -19,6 +19,7 @@ from bench.selector import Value, parse_selector
 from problems.constants import Regularity
 
 LANES_A_TASK = 1 << 14  # a task is what a kill can lose at most (less what its partial file holds)
+BRIEF = 1 << 15  # lanes x steps
 MOST = 1 << 31  # seeds, steps and roots are 32-bit on the devices
 
 
@@ -61,6 +62,12 @@ class Task:
     def work(self) -> int:
         """Return lanes x steps."""
         return len(self.seeds) * len(self.settings) * max(self.steps, 1)
+
+    @property
+    def brief(self) -> bool:
+        """Return whether running takes less than optimising the program would; blocks of seeds share a program."""
+        lanes = max(len(self.seeds), self.sibling_seeds) * len(self.settings)
+        return lanes * self.steps <= BRIEF
 
     def description(self) -> dict[str, Any]:
         """Return the canonical description, equal for equal work in whatever order it was asked for."""

@@ -71,7 +71,7 @@ def fitting_chunk(task: Task, program: Program, machine: Machine) -> tuple[Chunk
         machine.max_bytes,
     )
     while True:
-        compiled = machine.compiler(program, shapes_of(task, chunk))
+        compiled = machine.compiler(program, shapes_of(task, chunk), task.brief)
         smaller = chunk.halved()
         if compiled.bytes <= machine.max_bytes or smaller is None:
             return chunk, compiled.seconds
@@ -119,7 +119,7 @@ def run_chunks(
         lanes = data.lanes(task, *padded(task, at, chunk))
         for name, array in facts_of(task, lanes).items():
             table.enter(at, name, array)
-        compiled = machine.compiler(program, lanes)
+        compiled = machine.compiler(program, lanes, task.brief)
         carry: Carry | None = None
         done = 0
         if progress and number == progress.number and progress.leaves:

@@ -57,11 +57,13 @@ def exact_return(mdp: MDP, p: Array) -> Array:
 
 def truncated_sum(M: Array, v: Array, horizon: Array) -> Array:
     """Return sum_(t<H) M^t v for H <= 4095, bit by bit of H: v_(2^i + h) = v_(2^i) + M^(2^i) v_h."""
-    total = jnp.zeros_like(v)
-    for bit in range(HORIZON_BITS):
+
+    def double(bit: int, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        M, v, total = carry
         total = jnp.where((horizon >> bit) & 1, v + M @ total, total)
-        v, M = v + M @ v, M @ M
-    return total
+        return M @ M, v + M @ v, total
+
+    return lax.fori_loop(0, HORIZON_BITS, double, (M, v, jnp.zeros_like(v)))[2]
 
 
 def truncated_return(mdp: MDP, p: Array, horizon: Array) -> Array:
@@ -92,11 +94,12 @@ def stationary(P: Array) -> Array:
 
 def power(P: Array, steps: Array) -> Array:
     """Return P^steps, bit by bit of a whole number up to 4095."""
-    result = jnp.eye(len(P))
-    for bit in range(HORIZON_BITS):
-        result = jnp.where((steps >> bit) & 1, result @ P, result)
-        P = P @ P
-    return result
+
+    def square(bit: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        P, result = carry
+        return P @ P, jnp.where((steps >> bit) & 1, result @ P, result)
+
+    return lax.fori_loop(0, HORIZON_BITS, square, (P, jnp.eye(len(P))))[1]
 
 
 def contraction_coefficient(P: Array) -> Array:
