@@ -19,7 +19,7 @@ from bench.selector import Value, parse_selector
 from problems.constants import Regularity
 
 LANES_A_TASK = 1 << 14  # a task is what a kill can lose at most (less what its partial file holds)
-BRIEF = 1 << 15  # lanes x steps
+BRIEF = 1 << 16  # lanes x steps
 MOST = 1 << 31  # seeds, steps and roots are 32-bit on the devices
 
 
