@@ -100,6 +100,11 @@ class Theorem(Generic[H]):
     fewest_seeds: int = 1
     certifies: str = ""
 
+    @property
+    def is_law(self) -> bool:
+        """Return whether the statement is tested from both sides, to its own accuracy."""
+        return self.kind in (Kind.EXACT, Kind.ASYMPTOTIC)
+
     def __post_init__(self) -> None:
         if (self.holds is Holds.AUDITED) != (self.against is not None):
             raise ValueError(f"{self.name}: an audited theorem, and no other, compares its metric `against` another")

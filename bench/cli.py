@@ -66,7 +66,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=int, default=0, metavar="ROOT", help="root of all randomness (default: 0)")
     run.add_argument("--shard", metavar="i/n", help="only every n-th group from the i-th: n processes share one folder")
     run.add_argument("--device", choices=("cpu", "gpu", "tpu"), help="default: what JAX finds")
-    run.add_argument("--x32", action="store_true", help="float32 with full matmul precision (default: float64)")
+    run.add_argument(
+        "--x32", action="store_true", help="float32 with full matmul precision, laws not judged (default: float64)"
+    )
     run.add_argument("--max-mem", type=float, default=8.0, metavar="GB", help="memory a device may hold (default: 8)")
     run.add_argument("--executor", choices=("local", "slurm", "dask", "ray"), default="local", help="default: local")
     run.add_argument("--force", action="store_true", help="compute again what is finished")

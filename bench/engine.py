@@ -123,7 +123,7 @@ def advance(program: Program, problem: Problem, carry: Carry, keys: Array, hp: A
 
 
 def observe(program: Program, problem: Problem, carry: Carry, hp: Any, t: Array) -> Record:
-    """Return what is written down about one lane after `t` steps."""
+    """Return what is written down about one lane after `t` steps; laws are admitted in double precision only."""
     x = program.algorithm.readout(carry.state)
     folded = jax.tree.map(partial(jnp.where, t > 0), fold(program, problem, carry), carry.folded)
 
@@ -135,9 +135,10 @@ def observe(program: Program, problem: Problem, carry: Carry, hp: Any, t: Array)
         given = (read(metric) for metric in theorem.given)
         bound = theorem.bound(jnp.asarray(t, dtype=float), problem.constants, hp, *given)
         bounds[theorem.name] = jnp.where(jnp.isfinite(bound), bound, jnp.nan).astype(float)
-        admitted[theorem.name] = jnp.asarray(theorem.admits(problem.constants, hp))
-        eps = jnp.finfo(jnp.zeros(()).dtype).eps
-        floors[theorem.name] = ROUNDING * eps * carry.scale[theorem.metric.name]
+        precision = jnp.finfo(jnp.zeros(()).dtype)
+        enough = precision.bits >= 64 or not theorem.is_law
+        admitted[theorem.name] = jnp.asarray(theorem.admits(problem.constants, hp)) & enough
+        floors[theorem.name] = ROUNDING * precision.eps * carry.scale[theorem.metric.name]
     metrics = {metric.name: jnp.asarray(read(metric), dtype=float) for metric in program.recorded}
     return Record(metrics, bounds, admitted, floors, {"lane": certified(program, problem, hp)})
 

@@ -106,6 +106,15 @@ def test_a_run_has_one_setting():
         solve("quadratic[d=2]", "gradient_descent[eta=[0.5/L,1/L]]", steps=3)
 
 
+def test_laws_are_not_judged_in_float32():
+    method = "truncated_exact_policy_gradient[eta=1.0]"
+    names = ["truncation_bias", "truncation_escapes_saddle"]
+    verdicts = sweep("delay_saddle", method, seeds=1, steps=5, x32=True, theorems=names).verdicts()
+    assert dict(zip(verdicts.theorem, verdicts.verdict, strict=True)) == dict(
+        zip(names, ["held", "not admitted"], strict=True)
+    )
+
+
 def test_theorems_are_asked_for_by_name():
     chosen = sweep("quadratic[d=4]", "gradient_descent", seeds=2, steps=5, theorems=["gradient_descent_pl"])
     assert set(chosen.verdicts().theorem) == {"gradient_descent_pl"}
