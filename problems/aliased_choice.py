@@ -17,13 +17,16 @@ upper bound. Derived here.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from problems.oracles import MDP, Rollout
 
 ESCAPE_RADIUS = 0.5
-LOGIT = jnp.array([0, 1, 1, 2, 2])  # which coordinate of (x1, x2, 0) is the logit of action 1 in s0, x0, x1, y0, y1
-SUCCESSOR = jnp.array([[1, 2], [3, 3], [4, 4], [3, 3], [4, 4]])
+LOGIT = np.array(
+    [0, 1, 1, 2, 2], np.int32
+)  # which coordinate of (x1, x2, 0) is the logit of action 1 in s0, x0, x1, y0, y1
+SUCCESSOR = np.array([[1, 2], [3, 3], [4, 4], [3, 3], [4, 4]], np.int32)
 
 
 def decision_process(gamma: Array, c: Array, kappa: Array) -> MDP:

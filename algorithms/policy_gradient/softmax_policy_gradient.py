@@ -244,5 +244,5 @@ algorithm = Algorithm(
     readout=readout,
     needs=Oracle.GRADIENT | Oracle.TABLE,
     requires=Regularity.SOFTMAX_POLICY,
-    theorems=(ascent, global_rate, bandit_rate, sharp, escape),
+    theorems=(ascent, global_rate, sharp, bandit_rate, escape),
 )

@@ -268,5 +268,5 @@ algorithm = Algorithm(
     requires=Regularity.SOFTMAX_POLICY,
     prepare=prepare,
     metrics=(TRUNCATION_BIAS,),
-    theorems=(bias, mixing, asymptotic, hessian, transfer, floor, biased_ascent, escape),
+    theorems=(bias, biased_ascent, escape, mixing, asymptotic, hessian, transfer, floor),
 )

@@ -23,7 +23,8 @@ def environment(cwd: Path, **more: str) -> dict[str, str]:
     session = next(parent for parent in [cwd, *cwd.parents] if parent.name.startswith("pytest-"))
     kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
     cache = {"XDG_CACHE_HOME": str(session / "cache"), "JAX_PLATFORMS": "cpu"}
-    return kept | cache | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"} | more
+    flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"  # as this process compiles
+    return kept | cache | {"XLA_FLAGS": flags} | more
 
 
 def bench(cwd: Path, *words: str) -> subprocess.CompletedProcess:

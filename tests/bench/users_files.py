@@ -14,7 +14,7 @@ from jax import Array
 from algorithms.algorithm import Algorithm
 from algorithms.metric import SUBOPTIMALITY, initial
 from algorithms.theorem import Control, Source, Theorem
-from problems.constants import Constants, Regularity, require
+from problems.constants import Regularity
 
 
 @struct.dataclass
@@ -71,6 +71,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from problems.constants import Constants, Regularity, require
 from problems.problem import Family, Problem
 
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.policy_gradient.truncated_policy_gradient import HParams, estimate
+from algorithms.policy_gradient.truncated_policy_gradient import HParams
+from algorithms.score_estimators import gpomdp
 from problems.constants import InvalidParameter
 from problems.decision import gymnax_environment
 
@@ -25,7 +26,7 @@ def seen(request):
         data = problem.data
         runs = jax.vmap(lambda w: problem.policy.rollout(data, x, jax.random.wrap_key_data(w), 40))(data.keys)
         hp = HParams(eta=0.1, horizon=7, batch_size=3, max_horizon=10)
-        drawn = estimate(problem, x, KEY, hp)
+        drawn = gpomdp(problem, x, KEY, hp)
         scores = jax.vmap(jax.vmap(lambda s, a: jax.grad(lambda x: problem.policy.log_prob(data, x, s, a))(x)))
         return {
             "grads": jax.vmap(lambda horizon: problem.truncated(horizon).grad(x))(jnp.array([7, 40, 4095])),
