@@ -77,7 +77,8 @@ def multinomial(key: Key, n: Array, p: Array) -> Array:
     among = jnp.where(tail > 0, jnp.clip(p / tail, 0.0, 1.0), 0.0).at[-1].set(1.0)
 
     def fall(left: Array, outcome: tuple[Key, Array]) -> tuple[Array, Array]:
-        count = jax.random.binomial(*outcome[:1], left, outcome[1])
+        key, chance = outcome
+        count = jax.random.binomial(key, left, chance)
         return left - count, count
 
     left, counts = lax.scan(fall, n, (jax.random.split(key, p.size - 1), among[:-1]))
