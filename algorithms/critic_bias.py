@@ -30,6 +30,7 @@ import optax
 from flax import struct
 from jax import Array, lax
 
+from algorithms.estimator_moments import scored
 from algorithms.linear_critic import inner_step, random_features
 from algorithms.metric import Metric
 from algorithms.td_moments import advance, coupling, mean_error, second_moment, start
@@ -84,24 +85,18 @@ def critic_bias(problem: Problem, x: Any, v: Array) -> Any:
     return optax.tree.add(expected_gradient(problem, x, v), problem.grad(x))
 
 
-def scores(problem: Problem, x: Array) -> Array:
-    """Return score(s, a) flat, (S, A, d)."""
-    jacobian = jax.jacrev(problem.log_policy)(x)
-    return jacobian.reshape(*jacobian.shape[:2], -1)
-
-
 def frozen(problem: Problem, x: Array) -> Frozen:
     """Return the policy at x with B = gamma sum_(s,a) d p score P(s, a, .)."""
     mdp, p = problem.mdp, jnp.exp(problem.log_policy(x))
     weight = mdp.gamma * occupancy(mdp, p)[:, None] * p
-    return Frozen(mdp, p, jnp.einsum("sa,sad,sat->dt", weight, scores(problem, x), mdp.P))
+    return Frozen(mdp, p, jnp.einsum("sa,sad,sat->dt", weight, scored(problem, x).c, mdp.P))
 
 
 def fisher_max(problem: Problem, x: Array) -> Array:
     """Return lambda_max of Fisher = E_(dt,p) score score^T."""
     mdp, p = problem.mdp, jnp.exp(problem.log_policy(x))
     weight = (1 - mdp.gamma) * occupancy(mdp, p)[:, None] * p
-    score = scores(problem, x)
+    score = scored(problem, x).c
     return jnp.linalg.eigvalsh(jnp.einsum("sa,sad,sae->de", weight, score, score))[-1]
 
 

@@ -41,8 +41,6 @@ def at_horizon(problem: Problem, state: Any) -> Problem:
     return problem.truncated(state.horizon)
 
 
-TOP_CURVATURE = Metric("top_curvature", lambda problem, x, state: top_curvature(problem, x))
-
 SECOND_ORDER = Metric("second_order", lambda problem, x, state: second_order_gap(problem, x))
 
 GRADIENT_NORM_AT_HORIZON = Metric(

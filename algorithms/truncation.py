@@ -86,6 +86,26 @@ def steps_to_escape(c: Constants, eta: Array, ratio: Array) -> Array:
     return jnp.maximum(jnp.log(ratio) / jnp.log1p(eta * c.curvature), 0.0)
 
 
+def near_points(t: Array, c: Constants, eta: Array, offset: Array | float, z_0: Array) -> Array:
+    """Return min(t + 1, k rounded up), the number of near points among x_0, ..., x_t; NaN where z_0 < 0.
+
+    `offset` is b_v/lam.
+    """
+    k = steps_to_escape(c, eta, (c.escape_radius + offset) / (z_0 + offset))
+    return jnp.where(z_0 >= 0, jnp.minimum(t + 1, jnp.ceil(k)), jnp.nan)
+
+
+def is_linear(c: Constants, eta: Array) -> Array:
+    """Return whether the linearised escape is accurate to a step."""
+    rate = eta * c.curvature
+    return (rate >= c.escape_radius**2 / 6) & (rate <= 1)
+
+
+def is_cut(c: Constants, hp: Any) -> Array:
+    """Return whether H >= 1."""
+    return hp.horizon >= 1
+
+
 def is_stable(c: Constants, hp: Any) -> Array:
     """Return whether 0 < eta <= 1/L."""
     return (hp.eta > 0) & (hp.eta <= (1 + 1e-12) / c.L)

@@ -45,12 +45,6 @@ def fixed_point(evaluation: Evaluation) -> Array:
     return jnp.linalg.solve(*mean_update(evaluation))
 
 
-def feature_min(evaluation: Evaluation) -> Array:
-    """Return w = lambda_min(Phi^T D Phi)."""
-    Phi = evaluation.Phi
-    return jnp.linalg.eigvalsh(Phi.T @ (law(evaluation)[:, None] * Phi))[0]
-
-
 def norm_D(evaluation: Evaluation, v: Array) -> Array:
     """Return |v|_D of values v (S,)."""
     return jnp.sqrt(law(evaluation) @ v**2)

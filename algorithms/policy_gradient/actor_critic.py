@@ -37,6 +37,7 @@ from algorithms.critic_bias import (
 )
 from algorithms.linear_critic import prepare_critic, random_features, train
 from algorithms.metric import GRADIENT_NORM_SQ, SUBOPTIMALITY, initial, running_sum
+from algorithms.noisy_escape import noise_scale
 from algorithms.recursions import descend_by
 from algorithms.theorem import AnyTheorem, Control, Holds, Kind, Source, Theorem
 from algorithms.truncation import ESCAPE_DISTANCE, MEDIAN_OF_ABS_NORMAL, STEPS_NEAR_SADDLE, is_stable, steps_to_escape
@@ -138,8 +139,7 @@ def moment_bound(t, c, hp, at):
 def escape_bound(t, c, hp, at, z_0, normal):
     """Return min(t + 1, steps until |normal| times the spread of the amplitude has grown to delta)."""
     policy, v = at
-    rate = hp.eta * c.curvature
-    spread = jnp.sqrt(v @ trained_moment(policy, c.gamma, hp) @ v) * hp.eta / jnp.sqrt(rate * (2 + rate))
+    spread = noise_scale(c, hp, v @ trained_moment(policy, c.gamma, hp) @ v)
     k = steps_to_escape(c, hp.eta, c.escape_radius / (normal * spread))
     return jnp.where((z_0 == 0) & (3 * spread <= c.escape_radius), jnp.minimum(t + 1, k), jnp.nan)
 

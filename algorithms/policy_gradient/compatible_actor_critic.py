@@ -12,7 +12,7 @@ from flax import struct
 from jax import Array
 
 from algorithms.algorithm import Algorithm, refuse_unless, refuse_unless_positive
-from algorithms.critic_bias import scores
+from algorithms.estimator_moments import scored
 from algorithms.metric import GRADIENT_NORM_SQ, Metric
 from algorithms.recursions import descend_by
 from algorithms.theorem import AnyTheorem, Control, Source, Theorem
@@ -60,7 +60,7 @@ def init(problem, x0, key, hp):
 def fitted(problem, x, dropped) -> tuple[Array, Array]:
     """Return g in the shape of x, and the misfit sqrt(E_(dt,p) (Q - psi.w)^2)."""
     mdp, p = problem.mdp, jnp.exp(problem.log_policy(x))
-    score, Q = scores(problem, x).reshape(p.size, -1), action_values(mdp, p).ravel()
+    score, Q = scored(problem, x).c.reshape(p.size, -1), action_values(mdp, p).ravel()
     weight = (occupancy(mdp, p)[:, None] * p).ravel()
     psi = jnp.where(jnp.arange(x.size) < x.size - dropped, score, 0.0)
     root = jnp.sqrt(weight)

@@ -16,7 +16,7 @@ from algorithms.cut_horizon import DEVIATION, VISITS_BIAS, visits_bound, visits_
 from algorithms.metric import GRADIENT_NORM_SQ
 from algorithms.recursions import descend_by
 from algorithms.theorem import Control, Source, Theorem
-from algorithms.truncation import prepare
+from algorithms.truncation import is_cut, prepare
 from problems.constants import Regularity
 from problems.oracles import Oracle
 
@@ -47,11 +47,6 @@ def step(problem, state, key, hp):
 
 def readout(state):
     return state.x
-
-
-def is_cut(c, hp: Any):
-    """Return whether H >= 1."""
-    return hp.horizon >= 1
 
 
 def bias_bound(t, c, hp: Any, deviation):

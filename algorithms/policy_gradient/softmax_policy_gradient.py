@@ -17,6 +17,8 @@ leaves. Curvature beyond second order delays it by delta^2/(12 eta lam) steps, w
 Sources: Mei, Xiao, Szepesvari & Schuurmans (2020), Lemma 8 and Theorem 4; constants derived here.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import struct
 from jax import Array
@@ -25,7 +27,7 @@ from algorithms.algorithm import Algorithm
 from algorithms.metric import GRADIENT_NORM_SQ, SUBOPTIMALITY, Metric, best, initial, running_sum
 from algorithms.recursions import descend_by
 from algorithms.theorem import Control, Kind, Source, Theorem
-from algorithms.truncation import ESCAPE_DISTANCE, STEPS_NEAR_SADDLE, steps_to_escape
+from algorithms.truncation import ESCAPE_DISTANCE, STEPS_NEAR_SADDLE, is_linear, is_stable, near_points
 from problems.constants import Regularity
 from problems.decision_process import occupancy
 from problems.oracles import Oracle
@@ -76,11 +78,6 @@ STEPS_ASTRAY = running_sum(
 )
 
 
-def stable(c, hp):
-    """Return whether 0 < eta <= 1/L."""
-    return (hp.eta > 0) & (hp.eta <= (1 + 1e-12) / c.L)
-
-
 def is_sharp(c, hp):
     """Return whether optimal actions are unique and a step moves a logit by O(1) at most."""
     moderate = hp.eta * c.R_c <= (1 + 1e-12) * 2 * c.states * (1 - c.gamma)
@@ -109,19 +106,17 @@ CONFIDENCE = Metric("confidence", confidence)
 
 def is_bandit(c, hp):
     """Return whether there is one state without a future and 0 < eta <= 1/L."""
-    return stable(c, hp) & (c.states == 1) & (c.gamma == 0)
+    return is_stable(c, hp) & (c.states == 1) & (c.gamma == 0)
 
 
-def is_linear(c, hp):
+def is_linear_escape(c, hp: Any):
     """Return whether the linearised escape is accurate to a step."""
-    rate = hp.eta * c.curvature
-    return (rate >= c.escape_radius**2 / 6) & (rate <= 1)
+    return is_linear(c, hp.eta)
 
 
-def escape_law(t, c, hp, z_0):
-    """Return min(t + 1, k rounded up), the number of near points among x_0, ..., x_t; NaN where z_0 < 0."""
-    k = steps_to_escape(c, hp.eta, c.escape_radius / z_0)
-    return jnp.where(z_0 >= 0, jnp.minimum(t + 1, jnp.ceil(k)), jnp.nan)
+def escape_law(t, c, hp: Any, z_0):
+    """Return the number of near points among x_0, ..., x_t without a bias."""
+    return near_points(t, c, hp.eta, 0.0, z_0)
 
 
 ascent = Theorem(
@@ -132,7 +127,7 @@ ascent = Theorem(
     metric=best(GRADIENT_NORM_SQ),
     given=(initial(SUBOPTIMALITY),),
     condition="0 < eta <= 1/L",
-    admits=stable,
+    admits=is_stable,
     bound=lambda t, c, hp, gap: 2 * gap / (hp.eta * t),
     control=Control(
         why="an optimum misstated down to just above the saddle leaves no room to climb",
@@ -155,7 +150,7 @@ global_rate = Theorem(
     metric=SUBOPTIMALITY,
     given=(initial(SUBOPTIMALITY), best(MISMATCH)),
     condition="mu > 0, 0 < eta <= 1/L",
-    admits=lambda c, hp: stable(c, hp) & (c.start_min > 0),
+    admits=lambda c, hp: is_stable(c, hp) & (c.start_min > 0),
     bound=lambda t, c, hp, gap, C_min: 1 / (1 / gap + hp.eta * C_min**2 * t / 2),
     control=Control(
         why="no policy earns half as much again as the best",
@@ -218,7 +213,7 @@ escape = Theorem(
     metric=STEPS_NEAR_SADDLE,
     given=(initial(ESCAPE_DISTANCE),),
     condition="v.x_0 >= 0, delta^2/6 <= eta lam <= 1",
-    admits=is_linear,
+    admits=is_linear_escape,
     bound=escape_law,
     control=Control(
         why="a saddle half as steep takes twice as long to leave",

@@ -35,10 +35,12 @@ from algorithms.truncation import (
     TRUNCATION_BIAS,
     bias_bound,
     biased_ascent_bound,
+    is_cut,
+    is_linear,
     is_stable,
+    near_points,
     prepare,
     saddle_bias,
-    steps_to_escape,
 )
 from problems.constants import Regularity
 from problems.oracles import Oracle
@@ -79,11 +81,6 @@ def readout(state):
     return state.x
 
 
-def is_cut(c, hp: Any):
-    """Return whether H >= 1."""
-    return hp.horizon >= 1
-
-
 def floor_law(t, c, hp: Any, limit, unmixed, residual):
     """Return the limit of the bias where ascent on J_H has ended, up to a thousandth of it."""
     law = limit_law(c, hp.horizon, limit, unmixed)
@@ -91,17 +88,14 @@ def floor_law(t, c, hp: Any, limit, unmixed, residual):
 
 
 def escape_bound(t, c, hp: Any, z_0):
-    """Return min(t + 1, k rounded up), the number of near points among x_0, ..., x_t; NaN where z_0 < 0."""
-    offset = saddle_bias(c, hp.horizon) / c.curvature
-    k = steps_to_escape(c, hp.eta, (c.escape_radius + offset) / (z_0 + offset))
-    return jnp.where(z_0 >= 0, jnp.minimum(t + 1, jnp.ceil(k)), jnp.nan)
+    """Return the number of near points among x_0, ..., x_t under the bias at the saddle."""
+    return near_points(t, c, hp.eta, saddle_bias(c, hp.horizon) / c.curvature, z_0)
 
 
 def is_linear_escape(c, hp: Any):
-    """Return whether the linearised escape is accurate to a step."""
-    rate = hp.eta * c.curvature
+    """Return whether the linearised escape is accurate to a step and the bias leaves the radius to it."""
     near = saddle_bias(c, hp.horizon) <= c.escape_radius * c.curvature
-    return near & (rate >= c.escape_radius**2 / 6) & (rate <= 1) & (hp.horizon >= 2)
+    return near & is_linear(c, hp.eta) & (hp.horizon >= 2)
 
 
 bias = Theorem(
